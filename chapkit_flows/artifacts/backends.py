@@ -1,0 +1,296 @@
+"""Where a store's keys live: a folder of this machine, or a file system reached through fsspec.
+
+A backend moves whole files by key and knows nothing of digests. Its own failures are raised as
+`StoreUnavailable`; a key that is absent is a `FileNotFoundError`, which the store translates.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import io
+import os
+import re
+import tempfile
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol, cast
+
+import fsspec
+
+from chapkit_flows.errors import StoreUnavailable
+
+MIB = 1 << 20
+SMALL = 8 * MIB
+"""Up to this size an object of a remote store is moved in one request; it is the part size of larger ones."""
+
+_PARTS = 9000
+"""S3 allows 10 000 parts to an upload."""
+
+_EXTRAS = {"s3": "s3", "gs": "gcs", "az": "azure", "sftp": "sftp"}
+_FOREIGN_ERRORS = {
+    "s3": ("botocore.exceptions:BotoCoreError", "botocore.exceptions:ClientError", "aiohttp:ClientError"),
+    "gs": ("gcsfs.retry:HttpError", "google.auth.exceptions:GoogleAuthError", "aiohttp:ClientError"),
+    "az": ("azure.core.exceptions:AzureError",),
+    "sftp": ("asyncssh:Error",),
+}
+_OBJECT_STORES = ("s3", "gs", "az")
+
+_REMEDIES = {
+    errno.ENOSPC: "There is no space left. Free some, or set another storage URL.",
+    errno.EDQUOT: "Its quota is used up, no space left. Free some, or set another storage URL.",
+    errno.EFBIG: "The file is larger than the limit there. Raise the limit, or set another storage URL.",
+    errno.EROFS: "It is read-only. Make it writable, or set another storage URL.",
+    errno.EACCES: "You have no rights there, or it is read-only. Ask for them, or set another storage URL.",
+    errno.EPERM: "You have no rights there, or it is read-only. Ask for them, or set another storage URL.",
+    errno.ENOTDIR: "A file lies where a folder is needed. Move it away, or set another storage URL.",
+    errno.EEXIST: "A file lies where a folder is needed. Move it away, or set another storage URL.",
+}
+_ANY_REMEDY = "Check its URL, rights, network and free space."
+
+
+def mask_url(url: str) -> str:
+    """The URL without its password."""
+    return re.sub(r"(?<=://)([^/@:]*):.*@", r"\1:***@", url)
+
+
+class Backend(Protocol):
+    """Keys (relative POSIX paths) and their bytes."""
+
+    @property
+    def url(self) -> str:
+        """Where it is, without credentials."""
+
+    def guard(self, action: str) -> AbstractContextManager[None]:
+        """Within it, failures of the outside world become StoreUnavailable."""
+
+    def spool(self) -> AbstractContextManager[BinaryIO]:
+        """A new empty local file to fill and `publish`; it is gone after the block."""
+
+    def publish(self, spooled: BinaryIO, key: str, *, overwrite: bool = False) -> None:
+        """Give the spooled bytes a key, all at once. Without `overwrite`, one of that size is left as it is."""
+
+    def open(self, key: str) -> BinaryIO:
+        """A seekable local file of the bytes.
+
+        Raises:
+            FileNotFoundError: The key is absent.
+        """
+
+    def size(self, key: str) -> int | None:
+        """The number of bytes; None when the key is absent."""
+
+    def keys(self, folder: str) -> list[str]:
+        """All keys below a folder, sorted."""
+
+
+class LocalBackend:
+    """A folder. What it publishes survives a crash of the process and of the machine."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.url = str(root)
+
+    @contextmanager
+    def guard(self, action: str) -> Iterator[None]:
+        """Translate failures of the disk."""
+        try:
+            yield
+        except OSError as error:
+            raise _unavailable(self.url, action, error) from error
+
+    @contextmanager
+    def spool(self) -> Iterator[BinaryIO]:
+        """A file in `tmp/`, thus in the same file system as the objects, so that a rename publishes it."""
+        with self.guard("written"):
+            folder = self.root / "tmp"
+            _make_folder(folder)
+            path = folder / f"{uuid.uuid4().hex}.part"
+            file = io.FileIO(str(path), "x+b", opener=_read_only_opener)
+        with file:
+            try:
+                yield cast(BinaryIO, file)
+            finally:
+                with suppress(OSError):  # after publishing there is nothing left to remove
+                    path.unlink()
+
+    def publish(self, spooled: BinaryIO, key: str, *, overwrite: bool = False) -> None:
+        """Make the bytes durable, then the name, then the folder that holds the name."""
+        target = self.root / key
+        with self.guard("written"):
+            if overwrite or self.size(key) != spooled.seek(0, os.SEEK_END):
+                os.fsync(spooled.fileno())
+                _make_folder(target.parent)
+                Path(spooled.name).replace(target)
+            # Also for an object that was there: its writer may still be on the way to this line.
+            _sync_folder(target.parent)
+
+    def open(self, key: str) -> BinaryIO:
+        """Open the file itself."""
+        try:
+            return (self.root / key).open("rb")
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise _unavailable(self.url, "read", error) from error
+
+    def size(self, key: str) -> int | None:
+        """Ask the file system."""
+        with self.guard("read"):
+            try:
+                return (self.root / key).stat().st_size
+            except FileNotFoundError:
+                return None
+
+    def keys(self, folder: str) -> list[str]:
+        """Walk the folder."""
+        with self.guard("read"):
+            found = (self.root / folder).rglob("*")
+            return sorted(path.relative_to(self.root).as_posix() for path in found if path.is_file())
+
+
+class RemoteBackend:
+    """A file system of fsspec: an object store, a host, or the memory of this process."""
+
+    def __init__(self, url: str, scheme: str, options: Mapping[str, Any]) -> None:
+        self.url = mask_url(url)
+        self._secret_url = url
+        self._scheme = scheme
+        self._foreign: tuple[type[BaseException], ...] = (OSError,)
+        try:
+            # Another process may write at any time, so a listing must not be remembered.
+            fresh = {"use_listings_cache": False} if scheme in _OBJECT_STORES else {}
+            fsspec.get_filesystem_class(scheme)
+            self._foreign = (OSError, *_foreign_errors(scheme))
+            with self.guard("opened"):
+                self._files, root = fsspec.core.url_to_fs(url, **{**fresh, **options})
+        except ImportError as error:
+            raise StoreUnavailable(
+                f"The driver for {scheme}:// is not installed, so the store {self.url} cannot be opened. "
+                f'Install it with: pip install "chapkit-flows[{_EXTRAS.get(scheme, scheme)}]"'
+            ) from error
+        self._root = root.rstrip("/")
+
+    @contextmanager
+    def guard(self, action: str) -> Iterator[None]:
+        """Translate failures of the driver, which has its own errors beside OSError."""
+        try:
+            yield
+        except self._foreign as error:
+            raise _unavailable(self.url, action, error, secret=self._secret_url) from error
+
+    @contextmanager
+    def spool(self) -> Iterator[BinaryIO]:
+        """A file in the system's temporary folder."""
+        with self.guard("written"):
+            file = tempfile.NamedTemporaryFile(prefix="chapkit-flows-", suffix=".part")  # noqa: SIM115 (closed below)
+        with file:
+            yield cast(BinaryIO, file)
+
+    def publish(self, spooled: BinaryIO, key: str, *, overwrite: bool = False) -> None:
+        """Upload in one request, or in parts that show only when the last has arrived."""
+        spooled.flush()
+        size = spooled.seek(0, os.SEEK_END)
+        if not overwrite and self.size(key) == size:
+            return
+        with self.guard("written"):
+            if self._scheme in _OBJECT_STORES:
+                self._upload(spooled, self._path(key), size)
+                return
+            # Here an unfinished upload can be seen, so it gets its name when it is complete.
+            target, unfinished = self._path(key), self._path(f"tmp/{uuid.uuid4().hex}.part")
+            for path in (target, unfinished):
+                self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
+            self._upload(spooled, unfinished, size)
+            self._files.mv(unfinished, target)
+
+    def open(self, key: str) -> BinaryIO:
+        """Download: small objects into memory, others into a temporary file."""
+        path = self._path(key)
+        size = self.size(key)
+        if size is None:
+            raise FileNotFoundError(path)
+        with self.guard("read"):
+            if size <= SMALL:
+                return io.BytesIO(self._files.cat_file(path))
+            with tempfile.TemporaryDirectory(prefix="chapkit-flows-") as folder:
+                target = Path(folder) / "object"
+                # By default s3fs holds many parts of 50 MiB at once.
+                limits = {"chunksize": SMALL, "max_concurrency": 2} if self._scheme == "s3" else {}
+                self._files.get_file(path, str(target), **limits)
+                return target.open("rb")  # an open file outlives its name
+
+    def size(self, key: str) -> int | None:
+        """Ask the driver."""
+        with self.guard("read"):
+            try:
+                return int(self._files.info(self._path(key))["size"])
+            except FileNotFoundError:
+                return None
+
+    def keys(self, folder: str) -> list[str]:
+        """List everything below the folder."""
+        with self.guard("read"):
+            try:
+                found = self._files.find(self._path(folder))
+            except FileNotFoundError:
+                return []
+        return sorted(path[len(self._root) + 1 :] for path in found)
+
+    def _path(self, key: str) -> str:
+        return f"{self._root}/{key}"
+
+    def _upload(self, spooled: BinaryIO, path: str, size: int) -> None:
+        if size <= SMALL:
+            spooled.seek(0)
+            self._files.pipe_file(path, spooled.read())
+            return
+        part = max(SMALL, -(-size // _PARTS))
+        limits = {"s3": {"chunksize": part, "max_concurrency": 2}, "gs": {"chunksize": part}}
+        self._files.put_file(spooled.name, path, **limits.get(self._scheme, {}))
+
+
+def _read_only_opener(path: str, flags: int) -> int:
+    """Objects never change: a file without write permission also survives a careless user."""
+    return os.open(path, flags, 0o444)
+
+
+def _make_folder(folder: Path) -> None:
+    """Create a folder and its parents so that each name survives a crash."""
+    if folder.is_dir():
+        return
+    _make_folder(folder.parent)
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        if not folder.is_dir():
+            raise
+    _sync_folder(folder.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _foreign_errors(scheme: str) -> tuple[type[BaseException], ...]:
+    """The driver's own errors. Its module is imported already, the packages below it as well."""
+    errors = []
+    for place in _FOREIGN_ERRORS.get(scheme, ()):
+        module, _, name = place.partition(":")
+        errors.append(getattr(importlib.import_module(module), name))
+    return tuple(errors)
+
+
+def _unavailable(url: str, action: str, error: BaseException, *, secret: str = "") -> StoreUnavailable:
+    number = error.errno if isinstance(error, OSError) else None
+    reason = (error.strerror if isinstance(error, OSError) and error.strerror else str(error)) or type(error).__name__
+    if secret:
+        reason = reason.replace(secret, url)
+    remedy = _REMEDIES.get(number, _ANY_REMEDY) if number is not None else _ANY_REMEDY
+    return StoreUnavailable(f"The store {url} cannot be {action}: {reason.rstrip('.')}. {remedy}")

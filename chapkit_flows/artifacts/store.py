@@ -1,0 +1,276 @@
+"""A content-addressed store over one URL: bytes are named by their SHA-256, written once and checked when read.
+
+Layout below the URL (format 1):
+
+    format.json              {"format": 1}
+    objects/sha256/ab/cdef…  the bytes with the digest sha256:abcdef…
+    manifests/NAME.json      small documents, such as how to read an object
+    tmp/                     unfinished writes; nothing there is ever read
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+from urllib.parse import unquote, urlsplit
+
+from chapkit_flows.artifacts.backends import MIB, Backend, LocalBackend, RemoteBackend, mask_url
+from chapkit_flows.errors import ArtifactError, DigestMismatch, ObjectMissing, StoreUnavailable
+from chapkit_flows.refs import canonical_json
+
+ALLOWED_SCHEMES = ("file", "memory", "s3", "gs", "az", "sftp")
+FORMAT = 1
+CHUNK = MIB
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+(?:::[A-Za-z0-9+.-]+)*):(//)?")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_NAME = re.compile(r"(?!.*(?:^|/)\.)[A-Za-z0-9._-]+(?:/[A-Za-z0-9._-]+)*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredObject:
+    """Bytes in the store."""
+
+    digest: str
+    size: int
+
+
+class ObjectWriter(io.BufferedWriter):
+    """A binary sink whose bytes become an object.
+
+    Attributes:
+        stored: The object; set when the block that wrote it has ended without an error.
+    """
+
+    def __init__(self, raw: _HashingSink) -> None:
+        super().__init__(raw, CHUNK)
+        self.stored = StoredObject(digest="", size=0)
+
+
+class Store:
+    """Objects by digest and small documents by name, below one URL."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._format_found = False
+
+    def __repr__(self) -> str:
+        return f"Store({self.url!r})"
+
+    @property
+    def url(self) -> str:
+        """Where the store is, without credentials."""
+        return self._backend.url
+
+    def check(self) -> None:
+        """Reach for the store, and make sure that this version can read it.
+
+        Raises:
+            StoreUnavailable: It cannot be read, or a newer version wrote it.
+        """
+        if self._format_found:
+            return
+        try:
+            document = self._read_json("format.json")
+        except FileNotFoundError:
+            return  # nothing was ever written there
+        found = document.get("format")
+        if not isinstance(found, int) or found > FORMAT:
+            raise StoreUnavailable(
+                f"The store {self.url} has format {found}; this version reads up to {FORMAT}. Upgrade chapkit-flows."
+            )
+        self._format_found = True
+
+    @contextmanager
+    def writer(self) -> Iterator[ObjectWriter]:
+        """A sink for code that writes. The object exists when the block ends; after an error nothing does.
+
+        Raises:
+            StoreUnavailable: The store cannot be written.
+        """
+        self._mark_format()
+        with self._backend.spool() as spooled:
+            raw = _HashingSink(spooled, self._backend)
+            writer = ObjectWriter(raw)
+            try:
+                yield writer
+                if not writer.closed:
+                    writer.flush()
+            finally:
+                raw.finished = True
+                writer.close()
+            stored = StoredObject(digest=f"sha256:{raw.hash.hexdigest()}", size=raw.size)
+            self._backend.publish(spooled, _object_key(stored.digest))
+            writer.stored = stored
+
+    def put(self, source: BinaryIO) -> StoredObject:
+        """Store all that is left to read of `source`, a chunk at a time.
+
+        Raises:
+            StoreUnavailable: The store cannot be written.
+        """
+        with self.writer() as writer:
+            while chunk := source.read(CHUNK):
+                writer.write(chunk)
+        return writer.stored
+
+    @contextmanager
+    def open(self, digest: str) -> Iterator[BinaryIO]:
+        """A seekable local file; its bytes were checked before the block begins.
+
+        Raises:
+            ObjectMissing: The store does not hold them.
+            DigestMismatch: It holds other bytes.
+            StoreUnavailable: The store cannot be read.
+        """
+        self.check()
+        try:
+            file = self._backend.open(_object_key(digest))
+        except FileNotFoundError:
+            raise ObjectMissing(
+                f"The store {self.url} does not hold the object {digest}. "
+                "Check the storage URL, or restore the object from a backup."
+            ) from None
+        with file:
+            with self._backend.guard("read"):
+                actual = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]  # wants readinto
+                file.seek(0)
+            if f"sha256:{actual}" != digest:
+                raise DigestMismatch(
+                    f"The object {_object_key(digest)} in the store {self.url} is damaged: expected digest {digest}, "
+                    f"found sha256:{actual}. Restore it from a backup."
+                )
+            yield file
+
+    def has(self, digest: str) -> bool:
+        """Whether the store holds an object, without looking at its bytes."""
+        return self.size(digest) is not None
+
+    def size(self, digest: str) -> int | None:
+        """The bytes an object takes; None when the store does not hold it."""
+        self.check()
+        return self._backend.size(_object_key(digest))
+
+    def write_manifest(self, name: str, document: Mapping[str, Any]) -> None:
+        """Write a small JSON document, all at once, in place of one of that name."""
+        self._mark_format()
+        self._write_json(_manifest_key(name), document)
+
+    def read_manifest(self, name: str) -> dict[str, Any]:
+        """Read a document that `write_manifest` wrote.
+
+        Raises:
+            ObjectMissing: There is none of that name.
+            DigestMismatch: It is no JSON any more.
+        """
+        self.check()
+        try:
+            return self._read_json(_manifest_key(name))
+        except FileNotFoundError:
+            raise ObjectMissing(f"The store {self.url} has no manifest {name!r}. Check the storage URL.") from None
+
+    def manifest_names(self, folder: str = "") -> list[str]:
+        """The names of all documents, or of those below a folder such as `runs`, sorted."""
+        self.check()
+        keys = self._backend.keys(f"manifests/{folder}".rstrip("/"))
+        return [key.removeprefix("manifests/").removesuffix(".json") for key in keys if key.endswith(".json")]
+
+    def _mark_format(self) -> None:
+        """Write `format.json` before anything else is written."""
+        self.check()
+        if not self._format_found:
+            self._write_json("format.json", {"format": FORMAT})
+            self._format_found = True
+
+    def _write_json(self, key: str, document: Mapping[str, Any]) -> None:
+        with self._backend.spool() as spooled:
+            with self._backend.guard("written"):
+                _write_whole(spooled, canonical_json(document))
+            self._backend.publish(spooled, key, overwrite=True)
+
+    def _read_json(self, key: str) -> dict[str, Any]:
+        with self._backend.open(key) as file, self._backend.guard("read"):
+            content = file.read()
+        try:
+            document = json.loads(content)
+        except ValueError as error:
+            raise DigestMismatch(
+                f"The document {key} in the store {self.url} is no JSON: {error}. Restore it from a backup."
+            ) from error
+        if not isinstance(document, dict):
+            raise DigestMismatch(f"The document {key} in the store {self.url} is no JSON object. Restore it.")
+        return document
+
+
+def open_store(url: str, *, options: Mapping[str, Any] | None = None) -> Store:
+    """Open the store at a path or fsspec URL. Nothing is created before the first write.
+
+    Args:
+        url: A path of this machine, or `memory://`, `s3://`, `gs://`, `az://`, `sftp://`.
+        options: Keyword arguments of the fsspec file system, such as credentials.
+
+    Raises:
+        StoreUnavailable: The scheme is not allowed, or its driver is not installed.
+    """
+    match = _SCHEME.match(url)
+    scheme = match[1].lower() if match else "file"
+    if scheme not in ALLOWED_SCHEMES or (match and not match[2]):
+        raise StoreUnavailable(
+            f"The storage URL {mask_url(url)!r} is not allowed. "
+            f"Write a path, or a URL that begins with one of: {', '.join(f'{name}://' for name in ALLOWED_SCHEMES)}"
+        )
+    if scheme == "file":
+        path = Path(unquote(urlsplit(url).path)) if match else Path(url)
+        return Store(LocalBackend(path.expanduser().absolute()))
+    return Store(RemoteBackend(url, scheme, options or {}))
+
+
+class _HashingSink(io.RawIOBase):
+    """Writes to a spooled file and hashes while the bytes are still in the processor's cache."""
+
+    def __init__(self, spooled: BinaryIO, backend: Backend) -> None:
+        self.hash = hashlib.sha256()
+        self.size = 0
+        self.finished = False
+        self._spooled = spooled
+        self._backend = backend
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        """Take at most a chunk; the buffer above comes back with the rest."""
+        if self.finished:  # after an error the buffer above still wants to get rid of its bytes
+            return len(data)
+        chunk = memoryview(data).cast("B")[:CHUNK]
+        with self._backend.guard("written"):
+            _write_whole(self._spooled, chunk)
+        self.hash.update(chunk)
+        self.size += len(chunk)
+        return len(chunk)
+
+
+def _write_whole(file: BinaryIO, content: bytes | memoryview) -> None:
+    rest = memoryview(content)
+    while rest:  # an unbuffered file may take less than it is given
+        rest = rest[os.write(file.fileno(), rest) :]
+
+
+def _object_key(digest: str) -> str:
+    if not _DIGEST.fullmatch(digest):
+        raise ObjectMissing(f"{digest!r} is not a digest. A digest is sha256: and 64 hexadecimal digits.")
+    return f"objects/sha256/{digest[7:9]}/{digest[9:]}"
+
+
+def _manifest_key(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise ArtifactError(f"{name!r} is no name for a manifest. Use letters, digits, '.', '_', '-' and '/'.")
+    return f"manifests/{name}.json"

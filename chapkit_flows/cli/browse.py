@@ -1,0 +1,260 @@
+"""The commands that look things up: runs, artifacts, lineage."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.tree import Tree
+
+from chapkit_flows.artifacts.codecs import load
+from chapkit_flows.artifacts.trees import zip_tree
+from chapkit_flows.cli.output import (
+    describe_artifact,
+    how_long,
+    print_facts,
+    print_json,
+    print_line,
+    print_table,
+    size_text,
+    when,
+    whole_path,
+)
+from chapkit_flows.cli.runs import write_prediction
+from chapkit_flows.errors import DataError
+from chapkit_flows.lineage.facts import Graph, Node, RunFact
+from chapkit_flows.lineage.graph import lineage
+from chapkit_flows.lineage.query import get_artifact, get_run, list_artifacts, list_runs, producer
+from chapkit_flows.refs import ArtifactRef
+from chapkit_flows.resources import open_resources
+
+_SUFFIXES = {
+    "text/csv": ".csv",
+    "application/vnd.apache.parquet": ".parquet",
+    "application/geo+json": ".geojson",
+    "application/json": ".json",
+    "image/png": ".png",
+}
+
+
+def list_runs_(options: argparse.Namespace) -> int:
+    """Print runs, newest first."""
+    runs = list_runs(
+        open_resources().database,
+        flow=options.flow,
+        model=options.model,
+        status=options.status,
+        limit=options.limit,
+        before=options.before,
+    )
+    if options.json:
+        print_json({"runs": [run.to_dict() for run in runs]})
+        return 0
+    rows = [
+        (run.id, run.flow, run.model, run.status, when(run.started_at), how_long(run.started_at, run.finished_at))
+        for run in runs
+    ]
+    _print_page(("id", "flow", "model", "status", "started", "took"), rows, options, "runs")
+    return 0
+
+
+def show_run(options: argparse.Namespace) -> int:
+    """Print all that is known of a run."""
+    run = get_run(open_resources().database, options.id)
+    if options.json:
+        print_json(run.to_dict())
+        return 0
+    print_facts(_run_facts(run))
+    for title, edges in (("Read", run.inputs), ("Made", run.outputs)):
+        if edges:
+            print_line(f"\n{title}")
+            rows = [
+                (edge.role, edge.artifact.id, edge.artifact.kind, describe_artifact(edge.artifact)) for edge in edges
+            ]
+            print_table(("as", "id", "kind", "what"), rows)
+    return 0
+
+
+def _run_facts(run: RunFact) -> list[tuple[str, object]]:
+    facts: list[tuple[str, object]] = [
+        ("Run", run.id),
+        ("Flow", run.flow),
+        ("Model", run.model),
+        ("Status", run.status),
+        ("Started", when(run.started_at)),
+        ("Took", how_long(run.started_at, run.finished_at)),
+        ("Flow run", " · ".join(part for part in (run.flow_run_name, run.flow_run_id) if part)),
+        ("Defined in", run.entrypoint),
+    ]
+    if run.error:
+        facts.append(("Error", run.error))
+    facts += [(f"  {name}", value) for name, value in run.parameters.items()]
+    if run.config is not None:
+        facts.append(("Config", f"{run.config.name or 'not saved'}  {run.config.digest}"))
+        facts += [(f"  {name}", value) for name, value in run.config.content.items()]
+    if run.code is not None:
+        changed = ", with local changes" if run.code.dirty else ""
+        facts.append(("Code", f"commit {run.code.git_commit}{changed}" if run.code.git_commit else "not in git"))
+        facts.append(("Packages", f"Python {run.code.python}, {len(run.code.packages)} packages (see --json)"))
+    facts += [(f"  {name}", f"{value:.3f}") for name, value in run.metrics.items()]
+    return [fact for fact in facts if fact[1] not in ("", None)]
+
+
+def list_artifacts_(options: argparse.Namespace) -> int:
+    """Print artifacts, newest first."""
+    digest = options.digest
+    if digest and not digest.startswith("sha256:"):
+        digest = f"sha256:{digest}"
+    found = list_artifacts(
+        open_resources().database,
+        kind=options.kind,
+        model=options.model,
+        digest=digest,
+        limit=options.limit,
+        before=options.before,
+    )
+    if options.json:
+        print_json({"artifacts": [_artifact_json(artifact) for artifact in found]})
+        return 0
+    rows = [
+        (artifact.id, artifact.kind, size_text(artifact.size), when(artifact.created_at), describe_artifact(artifact))
+        for artifact in found
+    ]
+    _print_page(("id", "kind", "size", "made", "what"), rows, options, "artifacts")
+    return 0
+
+
+def show_artifact(options: argparse.Namespace) -> int:
+    """Print all that is known of an artifact."""
+    database = open_resources().database
+    artifact = get_artifact(database, options.id)
+    run = producer(database, artifact.id)
+    if options.json:
+        print_json(_artifact_json(artifact) | {"run_id": run.id if run else None})
+        return 0
+    facts: list[tuple[str, object]] = [
+        ("Artifact", artifact.id),
+        ("Kind", artifact.kind),
+        ("Status", artifact.status),
+        ("Made", when(artifact.created_at)),
+        ("By run", run.id if run else "none: it came from outside"),
+        ("Digest", artifact.digest),
+        ("Size", size_text(artifact.size)),
+        ("Type", f"{artifact.media_type} ({artifact.codec})"),
+    ]
+    print_facts([*facts, *((f"  {name}", value) for name, value in artifact.metadata.items())])
+    return 0
+
+
+def _artifact_json(artifact: ArtifactRef) -> dict[str, Any]:
+    return asdict(artifact) | {"created_at": artifact.created_at.isoformat()}
+
+
+def download(options: argparse.Namespace) -> int:
+    """Write an artifact to a file or a folder."""
+    resources = open_resources()
+    artifact = get_artifact(resources.database, options.id)
+    target: Path = options.out or Path(_default_name(artifact))
+    if not target.parent.is_dir():
+        raise DataError(f"There is no folder {target.parent}. Make it first, or choose another --out.")
+    if target.exists():
+        raise DataError(f"{target} exists already. Remove it, or choose another --out.")
+    if artifact.codec == "folder":
+        if target.suffix == ".zip":
+            with whole_path(target) as part, part.open("wb") as archive:
+                zip_tree(resources.store, artifact.digest, archive)
+        else:
+            with whole_path(target) as part:
+                load(resources.store, artifact, folder=part)
+    elif artifact.codec == "parquet" and target.suffix == ".csv":
+        write_prediction(artifact.id, target)
+    else:
+        with resources.store.open(artifact.digest) as source, whole_path(target) as part, part.open("wb") as sink:
+            shutil.copyfileobj(source, sink, 1024 * 1024)
+    if options.json:
+        print_json({"artifact_id": artifact.id, "path": str(target.absolute())})
+    else:
+        print_line(f"Wrote {target}")
+    return 0
+
+
+def _default_name(artifact: ArtifactRef) -> str:
+    name = artifact.metadata.get("name")
+    if artifact.kind == "dataset" and name:
+        return str(name)
+    if artifact.codec == "parquet":
+        return f"{artifact.id}.csv"
+    suffix = "" if artifact.codec == "folder" else _SUFFIXES.get(artifact.media_type, ".bin")
+    return f"{artifact.id}{suffix}"
+
+
+def show_lineage(options: argparse.Namespace) -> int:
+    """Print what made a thing, and what was made from it."""
+    up, down = not options.down, not options.up
+    graph = lineage(open_resources().database, options.id, up=up, down=down, depth=options.depth)
+    if options.json:
+        print_json(graph.to_dict())
+        return 0
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    start = graph.nodes[0]
+    if up:
+        console.print(_tree(graph, start, upward=True, title="made from"))
+    if down:
+        console.print(_tree(graph, start, upward=False, title="used for"))
+    if graph.truncated:
+        print_line("The graph is larger than what is shown. Follow one of the ids, or lower --depth.")
+    return 0
+
+
+def _tree(graph: Graph, start: Node, *, upward: bool, title: str) -> Tree:
+    """The graph from one node as a tree; what was shown above is not opened again."""
+    nodes = {node.id: node for node in graph.nodes}
+    following: dict[str, list[tuple[str, str]]] = {}
+    for edge in graph.edges:
+        near, far = (edge.target, edge.source) if upward else (edge.source, edge.target)
+        following.setdefault(near, []).append((edge.role, far))
+    root = Tree(f"{_label(start)} [bold]{title}[/bold]")
+    seen = {start.id}
+    open_branches = [(root, start.id)]
+    while open_branches:
+        branch, near = open_branches.pop()
+        for role, far in following.get(near, []):
+            label = _label(nodes[far], role)
+            if far in seen:
+                branch.add(f"{label} [dim](see above)[/dim]" if far in following else label)
+                continue
+            seen.add(far)
+            open_branches.append((branch.add(label), far))
+    return root
+
+
+def _label(node: Node, role: str = "") -> str:
+    """`data: dataset training.csv 01J… sha256:…`, each part only where it says something new."""
+    parts = [] if node.type == "run" else [(node.kind or node.type).replace("_", " ")]
+    name = node.label.removeprefix(parts[0]).strip() if parts else node.label
+    parts += [escape(name)] if name else []
+    parts += [node.id] if not node.id.startswith("sha256:") else []
+    if node.digest:
+        parts.append(f"[dim]{node.digest}[/dim]")
+    if node.status in ("failed", "running", "cancelled", "crashed"):
+        parts.append(f"[red]{node.status}[/red]")
+    said = (node.type, node.kind)
+    return (f"[cyan]{role}:[/cyan] " if role and role not in said and node.type != "run" else "") + " ".join(parts)
+
+
+def _print_page(
+    columns: Sequence[str], rows: Sequence[Sequence[object]], options: argparse.Namespace, what: str
+) -> None:
+    if not rows:
+        print_line(f"No {what}." if options.before is None else f"No more {what}.")
+        return
+    print_table(columns, rows)
+    if len(rows) == options.limit:
+        print_line(f"\nMore: --before {rows[-1][0]}")

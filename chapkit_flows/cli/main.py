@@ -1,0 +1,193 @@
+"""The command `chapkit-flows`: what it takes. Each command's module is imported only when it runs."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+from chapkit_flows import __version__
+from chapkit_flows.errors import ChapkitFlowsError
+
+MODEL_HELP = "path/to/file.py:name, or the name of an installed model"
+URI_HELP = "a path, any fsspec URL, or artifact://ID; CSV or Parquet"
+KINDS = ("dataset", "training_workspace", "prediction", "prediction_workspace", "metrics", "plot", "report")
+STATUSES = ("running", "completed", "failed", "cancelled", "crashed")
+# For a Prefect that runs without a server of its own. Without internet its telemetry prints a traceback; a first
+# start has to migrate a database, which takes longer than Prefect waits by default.
+EMBEDDED_DEFAULTS = {
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+}
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Returns:
+        0 when it is done; 2 when something the user can put right is wrong; 1 when `doctor` finds a fault in
+        the installation. Any other exception is a fault of this program and keeps its traceback.
+    """
+    options = build_parser().parse_args(arguments)
+    for name, value in EMBEDDED_DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    if not options.verbose:
+        os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    command: Callable[[argparse.Namespace], int] = _find_command(options.command)
+    try:
+        return command(options)
+    except ChapkitFlowsError as error:
+        _find_command("output:show_error")(error, options)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)
+        return 130
+
+
+def _find_command(place: str) -> Callable[..., int]:
+    module, _, name = place.partition(":")
+    function: Callable[..., int] = getattr(importlib.import_module(f"chapkit_flows.cli.{module}"), name)
+    return function
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """All commands and their options."""
+    parser = argparse.ArgumentParser(
+        prog="chapkit-flows",
+        description="Train and predict with forecasting models as Prefect flows, with lineage of every forecast.",
+        epilog="Exit codes: 0 done, 1 doctor found a fault, 2 wrong input or a run that failed.",
+    )
+    parser.add_argument("--version", action="version", version=f"chapkit-flows {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_runs(commands)
+    _add_browsing(commands)
+    _add_operations(commands)
+    return parser
+
+
+def _add(commands: Commands, name: str, place: str, text: str) -> argparse.ArgumentParser:
+    """Add a command with the options that all have."""
+    parser = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+    parser.add_argument("--json", action="store_true", help="print one JSON object, and nothing else, on stdout")
+    parser.add_argument("-v", "--verbose", action="store_true", help="show Prefect's own log too")
+    parser.set_defaults(command=place)
+    return parser
+
+
+def _add_group(commands: Commands, name: str, text: str) -> Commands:
+    group = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+    return group.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+
+def _add_runs(commands: Commands) -> None:
+    train = _add(commands, "train", "runs:train", "train a model")
+    train.add_argument("model", metavar="MODEL", help=MODEL_HELP)
+    train.add_argument("--data", metavar="URI", required=True, help=f"training data: {URI_HELP}")
+    _add_geo(train)
+    _add_config(train)
+    _add_horizon(train)
+
+    predict = _add(commands, "predict", "runs:predict", "predict with a trained model")
+    predict.add_argument("artifact", metavar="ARTIFACT", help="the id that train printed")
+    predict.add_argument("--historic", metavar="URI", required=True, help=f"data up to the forecast: {URI_HELP}")
+    predict.add_argument("--future", metavar="URI", required=True, help="covariates of the periods to predict")
+    _add_geo(predict)
+    _add_horizon(predict)
+    predict.add_argument("--out", metavar="FILE", type=Path, help="also write the prediction there (.csv or .parquet)")
+    predict.add_argument("--model", metavar="MODEL", help="where the model is now, if its file has moved")
+
+    validate = _add(commands, "validate", "runs:validate", "check inputs without running the model")
+    validate.add_argument("model", metavar="MODEL", help=MODEL_HELP)
+    validate.add_argument("--data", metavar="URI", help="training data, to check a training")
+    _add_config(validate)
+    validate.add_argument("--artifact", metavar="ID", help="a trained model, to check a prediction")
+    validate.add_argument("--historic", metavar="URI", help="data up to the forecast")
+    validate.add_argument("--future", metavar="URI", help="covariates of the periods to predict")
+    _add_geo(validate)
+
+
+def _add_geo(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--geo", metavar="URI", help="polygons as GeoJSON, whose feature ids are the locations")
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", metavar="NAME", help="a saved config of the model; default: its defaults")
+    parser.add_argument(
+        "--set", metavar="KEY=VALUE", action="append", default=[], help="change one config value for this run"
+    )
+
+
+def _add_horizon(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--prediction-periods", metavar="N", type=int, help="how many periods ahead to predict")
+
+
+def _add_browsing(commands: Commands) -> None:
+    runs = _add_group(commands, "runs", "what has run")
+    listing = _add(runs, "list", "browse:list_runs_", "list runs, newest first")
+    listing.add_argument("--flow", choices=("train", "predict"))
+    listing.add_argument("--model", metavar="NAME", help="runs of this model")
+    listing.add_argument("--status", choices=STATUSES)
+    _add_paging(listing)
+    show = _add(runs, "show", "browse:show_run", "show one run: its config, data, code, outputs")
+    show.add_argument("id", metavar="ID", help="the id of a run, or of its Prefect flow run")
+
+    artifacts = _add_group(commands, "artifacts", "what was read and made")
+    listing = _add(artifacts, "list", "browse:list_artifacts_", "list artifacts, newest first")
+    listing.add_argument("--kind", choices=KINDS)
+    listing.add_argument("--model", metavar="NAME", help="artifacts of this model")
+    listing.add_argument("--digest", metavar="SHA256", help="artifacts with these bytes, as sha256sum prints them")
+    _add_paging(listing)
+    show = _add(artifacts, "show", "browse:show_artifact", "show one artifact")
+    show.add_argument("id", metavar="ID")
+    download = _add(artifacts, "download", "browse:download", "write an artifact to a file or a folder")
+    download.add_argument("id", metavar="ID")
+    download.add_argument(
+        "--out",
+        metavar="PATH",
+        type=Path,
+        help="a prediction is written as CSV to a .csv, a folder as archive to a .zip",
+    )
+
+    lineage = _add(commands, "lineage", "browse:show_lineage", "show what made a thing, and what was made from it")
+    lineage.add_argument("id", metavar="ID", help="the id of an artifact or a run")
+    direction = lineage.add_mutually_exclusive_group()
+    direction.add_argument("--up", action="store_true", help="only what made it")
+    direction.add_argument("--down", action="store_true", help="only what was made from it")
+    lineage.add_argument("--depth", metavar="N", type=_one_or_more, help="how many runs far; default: all")
+
+
+def _add_paging(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--limit", metavar="N", type=_one_or_more, default=20, help="how many (default: %(default)s)")
+    parser.add_argument("--before", metavar="ID", help="the last id of the page before this one")
+
+
+def _one_or_more(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: write 1 or more")
+    return int(text)
+
+
+def _add_operations(commands: Commands) -> None:
+    blocks = _add_group(commands, "blocks", "configs as YAML documents")
+    apply = _add(blocks, "apply", "blocks:apply", "register config types and save configs on the Prefect server")
+    apply.add_argument("path", metavar="PATH", type=Path, help="a YAML file, or a folder of them")
+
+    sample = _add(commands, "sample-data", "samples:make", "make a data set that fits a model, to try it")
+    sample.add_argument("model", metavar="MODEL", help=MODEL_HELP)
+    sample.add_argument("--out", metavar="FOLDER", type=Path, default=Path("sample-data"), help="default: %(default)s")
+    sample.add_argument("--places", metavar="N", type=int, default=5, help="default: %(default)s")
+    sample.add_argument("--periods", metavar="N", type=int, help="periods of training data; default: five years")
+    sample.add_argument("--horizon", metavar="N", type=int, help="periods of future data; default: the config's")
+    sample.add_argument("--seed", metavar="N", type=int, default=0, help="default: %(default)s")
+
+    _add(commands, "doctor", "doctor:examine", "check server, database, store and versions")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

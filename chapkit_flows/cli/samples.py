@@ -1,0 +1,51 @@
+"""The command that makes data to try a model with."""
+
+from __future__ import annotations
+
+import argparse
+
+from chapkit_flows.cli.output import print_facts, print_json, print_line
+from chapkit_flows.cli.runs import find_model
+from chapkit_flows.data.periods import PeriodType
+from chapkit_flows.data.samples import SampleSpec, make_sample, write_sample
+from chapkit_flows.errors import DataError
+
+_CENTURY: dict[PeriodType, int] = {"weekly": 5200, "monthly": 1200}
+_FIVE_YEARS: dict[PeriodType, int] = {"weekly": 260, "monthly": 60}
+
+
+def make(options: argparse.Namespace) -> int:
+    """Write training, historic and future data and polygons that fit a model's contract."""
+    model = find_model(options.model)
+    horizon = options.horizon if options.horizon is not None else model.config().prediction_periods
+    period_type: PeriodType = "weekly" if model.period_type == "weekly" else "monthly"
+    periods = options.periods if options.periods is not None else _FIVE_YEARS[period_type]
+    most = _CENTURY[period_type]
+    _check("--places", options.places, least=1)
+    _check("--horizon", horizon, least=1, most=most)
+    _check("--periods", periods, least=1, most=most)
+    _check("--seed", options.seed, least=0)
+    spec = SampleSpec(
+        period_type=period_type,
+        covariates=tuple(model.required_covariates),
+        target=model.target,
+        places=options.places,
+        periods=periods,
+        horizon=horizon,
+        seed=options.seed,
+    )
+    try:
+        files = write_sample(make_sample(spec), options.out)
+    except OSError as error:
+        raise DataError(f"{options.out} cannot be written: {error.strerror}. Choose another --out.") from error
+    if options.json:
+        print_json({name: str(path) for name, path in files.items()})
+        return 0
+    print_facts(files.items())
+    print_line(f"\nTrain on it:\n  chapkit-flows train {options.model} --data {files['training']} --geo {files['geo']}")
+    return 0
+
+
+def _check(name: str, value: int, *, least: int, most: int | None = None) -> None:
+    if value < least or (most is not None and value > most):
+        raise DataError(f"{name} is {value}; write " + (f"{least} to {most}." if most else f"{least} or more."))

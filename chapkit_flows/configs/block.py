@@ -1,0 +1,127 @@
+"""The config block that every model subclasses."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, ClassVar
+
+from prefect.blocks.core import Block
+from pydantic import AliasChoices, AliasPath, ConfigDict, Field, GetJsonSchemaHandler, model_validator
+from pydantic.fields import FieldInfo
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
+
+_OPTIONS = "additional_options"
+_NESTED = "user_option_values"
+# Keys that Prefect adds to the stored form of a nested or inline block.
+_BLOCK_KEYS = {"block_type_slug", "_block_document_id", "_block_document_name", "_is_anonymous"}
+_WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+
+
+class ModelConfig(Block):
+    """Settings of a forecasting model. Subclass it for a model of your own and add fields.
+
+    Each subclass is a Prefect block type of its own, so that the run form of the model's flows offers
+    the saved configs of exactly that model.
+
+    Values under names that the class does not declare are kept in `additional_options`, through save and
+    load, and can be read as attributes. The class name decides the block type (`RainConfig` is `rain-config`):
+    give each model's class a name of its own and do not rename it once configs are saved.
+
+    Example:
+        ```python
+        from chapkit_flows import ModelConfig
+
+        class RainConfig(ModelConfig):
+            n_lags: int = 3
+
+        RainConfig(n_lags=6).save("six-lags")
+        config = RainConfig.load("six-lags")
+        ```
+    """
+
+    model_config = ConfigDict(extra="ignore", populate_by_name=True, validate_assignment=True)
+
+    _block_type_name: ClassVar[str | None] = "Model Config"
+    _block_type_slug: ClassVar[str | None] = "model-config"
+
+    prediction_periods: int = Field(
+        default=3,
+        title="Prediction periods",
+        description="How many periods ahead to predict when neither the run nor the future data says so.",
+    )
+    additional_continuous_covariates: list[str] = Field(
+        default=[],
+        title="Additional continuous covariates",
+        description="Columns to use as covariates beside those that the model requires.",
+    )
+    additional_options: dict[str, Any] = Field(
+        default={},
+        title="Additional options",
+        description="Values that the model's config class does not declare, by name.",
+    )
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        # A block class inherits its parent's slug and would take over the parent's block type on the server.
+        if "_block_type_name" not in cls.__dict__:
+            cls._block_type_name = _WORD_START.sub(" ", cls.__name__)
+        if "_block_type_slug" not in cls.__dict__:
+            cls._block_type_slug = None  # Prefect then makes it from the name: Rain Config, rain-config
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        schema = handler(core_schema)
+        # The server checks a parameter against oneOf(block schema, reference). A reference to a block whose
+        # fields all have defaults fits both, and is refused unless the first branch excludes it.
+        handler.resolve_ref_schema(schema)["dependentSchemas"] = {"$ref": {"required": ["__inline_value__"]}}
+        return schema
+
+    @model_validator(mode="before")
+    @classmethod
+    def _collect_options(cls, values: Any) -> Any:
+        """Move undeclared values to `additional_options`; accept chap-core's `user_option_values` as fields."""
+        if not isinstance(values, dict):
+            return values
+        declared = _declared_keys(cls) | _BLOCK_KEYS
+        nested = values.get(_NESTED)
+        if isinstance(nested, dict) and _NESTED not in declared:
+            values = nested | {key: value for key, value in values.items() if key != _NESTED}
+        # What values() writes under an alias that pydantic only writes must be readable again.
+        fields = _written_only(cls, declared)
+        values = {fields.get(key, key): value for key, value in values.items()}
+        unknown = {key: value for key, value in values.items() if key not in declared}
+        if not unknown:
+            return values
+        kept = {key: value for key, value in values.items() if key in declared}
+        given = kept.get(_OPTIONS)
+        return kept | {_OPTIONS: (given if isinstance(given, dict) else {}) | unknown}
+
+    def __getattr__(self, name: str) -> Any:
+        options = self.__dict__.get(_OPTIONS) or {}
+        if name in options:
+            return options[name]
+        return super().__getattr__(name)  # type: ignore[misc]  # pydantic hides it from type checkers
+
+    def values(self) -> dict[str, Any]:
+        """The user's values by alias, as plain JSON types, options included; secret values are masked."""
+        content = self.model_dump(mode="json", by_alias=True, include=set(type(self).model_fields))
+        options = content.pop(_OPTIONS)
+        return {key: value for key, value in (options | content).items() if key not in _BLOCK_KEYS}
+
+
+def _declared_keys(config_type: type[ModelConfig]) -> set[str]:
+    """The names of the fields, and all that they are read from."""
+    return {key for name, field in config_type.model_fields.items() for key in (name, *_read_from(field))}
+
+
+def _read_from(field: FieldInfo) -> set[str]:
+    alias = field.validation_alias
+    aliases = alias.choices if isinstance(alias, AliasChoices) else [alias]
+    return {str(item.path[0] if isinstance(item, AliasPath) else item) for item in aliases if item is not None}
+
+
+def _written_only(config_type: type[ModelConfig], declared: set[str]) -> dict[str, str]:
+    """The name of each field whose alias for writing is not one for reading, by that alias."""
+    written = {field.serialization_alias: name for name, field in config_type.model_fields.items()}
+    return {alias: name for alias, name in written.items() if alias is not None and alias not in declared}

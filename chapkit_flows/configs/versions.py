@@ -1,0 +1,53 @@
+"""Config versions: the content of a config block, frozen at the moment a run used it."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from chapkit_flows.configs.block import ModelConfig
+from chapkit_flows.errors import InvalidConfig
+from chapkit_flows.refs import ConfigRef, canonical_json, digest_of
+
+C = TypeVar("C", bound=ModelConfig)
+
+
+def config_version(config: ModelConfig) -> ConfigRef:
+    """The version that a config is now. Equal values of one block type have equal digests."""
+    block_type = config.get_block_type_slug()
+    content = config.values()
+    return ConfigRef(
+        digest=digest_of(canonical_json({"block_type": block_type, "content": content})),
+        block_type=block_type,
+        name=config._block_document_name,
+        content=content,
+    )
+
+
+def restore_config(ref: ConfigRef, config_type: type[C]) -> C:
+    """Build the config of a version again.
+
+    Raises:
+        InvalidConfig: The config class no longer accepts what it accepted then.
+    """
+    try:
+        config = config_type.model_validate(dict(ref.content))
+    except ValidationError as error:
+        raise InvalidConfig(
+            f"The config version {ref.digest[:19]} does not fit {config_type.__name__} any more: "
+            f"{explain(error)}. Restore the fields that the class had when the model was trained."
+        ) from error
+    config._block_document_name = ref.name
+    return config
+
+
+def with_horizon(config: C, prediction_periods: int) -> C:
+    """A copy for one run, with that run's horizon."""
+    return config.model_copy(update={"prediction_periods": prediction_periods})
+
+
+def explain(error: ValidationError) -> str:
+    """Say field by field what pydantic found."""
+    found = [f"{'.'.join(map(str, item['loc'])) or 'config'}: {item['msg']}" for item in error.errors()]
+    return "; ".join(found)

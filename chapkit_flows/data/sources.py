@@ -1,0 +1,135 @@
+"""Where a table is read from: any URL that fsspec opens, and what kind of file it is."""
+
+from __future__ import annotations
+
+import io
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import fsspec
+
+from chapkit_flows.errors import DataNotFound
+
+_EXTRAS = {
+    "s3": "s3",
+    "s3a": "s3",
+    "gs": "gcs",
+    "gcs": "gcs",
+    "az": "azure",
+    "abfs": "azure",
+    "abfss": "azure",
+    "adl": "azure",
+    "sftp": "sftp",
+    "ssh": "sftp",
+}
+
+# The base errors of the drivers below fsspec that are not OSErrors; looked up only in drivers already loaded.
+_DRIVER_ERRORS = (
+    ("botocore.exceptions", "BotoCoreError"),
+    ("botocore.exceptions", "ClientError"),
+    ("aiohttp", "ClientError"),
+    ("google.auth.exceptions", "GoogleAuthError"),
+    ("gcsfs.retry", "HttpError"),
+    ("azure.core.exceptions", "AzureError"),
+    ("asyncssh", "Error"),
+)
+
+
+@contextmanager
+def open_source(uri: str) -> Iterator[BinaryIO]:
+    """Open a path or any fsspec URL for reading bytes.
+
+    Raises:
+        DataNotFound: There is nothing readable at `uri`; also raised while reading, when the connection breaks.
+    """
+    with _wrapped(uri):
+        system, path = fsspec.core.url_to_fs(str(Path(uri).expanduser()) if uri.startswith("~") else uri)
+        inner = system.open(path, "rb")
+    with inner:
+        yield cast(BinaryIO, _Source(uri, inner))
+
+
+def media_type_of(uri: str, head: bytes) -> str:
+    """Tell Parquet, GeoJSON and CSV apart by the first bytes of the file, then by the ending of `uri`."""
+    ending = re.split(r"[?#]", uri)[0].lower()
+    if head.startswith(b"PAR1") or ending.endswith((".parquet", ".pq")):
+        return "application/vnd.apache.parquet"
+    if head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{") or ending.endswith((".geojson", ".json")):
+        return "application/geo+json"
+    return "text/csv"
+
+
+def mask_uri(text: str) -> str:
+    """Hide the secrets of the URLs in `text`: user and password before the host, and the query with its signatures."""
+    return re.sub(r"(\w://\S*?)\?[^\s'\"]+", r"\1?***", re.sub(r"://[^/\s'\"]*@", "://***@", text))
+
+
+class _Source(io.RawIOBase):
+    """The bytes of an open file; a failure while reading says which file it was."""
+
+    def __init__(self, uri: str, inner: Any) -> None:
+        self._uri = uri
+        self._inner = inner
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return bool(self._inner.seekable())
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        return int(self._inner.seek(offset, whence))
+
+    def tell(self) -> int:
+        return int(self._inner.tell())
+
+    def readinto(self, buffer: Any, /) -> int:
+        with _wrapped(self._uri):
+            chunk = self._inner.read(len(buffer))
+        buffer[: len(chunk)] = chunk
+        return len(chunk)
+
+
+@contextmanager
+def _wrapped(uri: str) -> Iterator[None]:
+    try:
+        yield
+    except ImportError as error:
+        raise DataNotFound(_missing_driver(uri, error)) from error
+    except _failures() as error:
+        # A driver may repeat the URL with its password: then its own error must not reach the log as the cause.
+        text = str(error)
+        raise DataNotFound(_refusal(uri, error)) from (error if mask_uri(text) == text else None)
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    found = [getattr(sys.modules.get(module), name, None) for module, name in _DRIVER_ERRORS]
+    return (OSError, ValueError, *(error for error in found if error is not None))
+
+
+def _missing_driver(uri: str, error: ImportError) -> str:
+    scheme = uri.split("://", maxsplit=1)[0]
+    if scheme in _EXTRAS:
+        return (
+            f"{mask_uri(uri)} cannot be opened: the driver for {scheme}:// is not installed. "
+            f'Install it with: pip install "chapkit-flows[{_EXTRAS[scheme]}]"'
+        )
+    return f"{mask_uri(uri)} cannot be opened: the driver for {scheme}:// is not installed ({error})."
+
+
+def _refusal(uri: str, error: Exception) -> str:
+    name = mask_uri(uri)
+    if isinstance(error, FileNotFoundError):
+        return f"{name} does not exist. Check the path."
+    if isinstance(error, IsADirectoryError):
+        return f"{name} is a folder. Name the CSV or Parquet file in it."
+    if isinstance(error, PermissionError):
+        return f"{name} may not be read: permission denied. Check your rights or credentials."
+    reason = mask_uri(str(error)) or type(error).__name__
+    if isinstance(error, ValueError):
+        return f"{name} is not a path or URL that can be opened: {reason}"
+    return f"{name} cannot be read: {reason}. Check the URL, the connection and your credentials."

@@ -1,0 +1,184 @@
+"""Every error this package raises on purpose, by whose layer failed.
+
+    ChapkitFlowsError
+    ├── ConfigError
+    │   ├── ConfigNotFound
+    │   ├── InvalidConfig
+    │   └── InvalidBlockDocument
+    ├── DataError
+    │   ├── DataNotFound
+    │   ├── UnreadableTable
+    │   ├── InvalidPeriod
+    │   └── InvalidGeo
+    ├── ModelError
+    │   ├── ModelNotFound
+    │   ├── InvalidModel
+    │   ├── RunnerFailed
+    │   │   └── ScriptFailed
+    │   └── InvalidPrediction
+    ├── ValidationFailed
+    ├── ArtifactError
+    │   ├── InvalidId
+    │   ├── ArtifactNotFound
+    │   ├── ObjectMissing
+    │   ├── DigestMismatch
+    │   ├── StoreUnavailable
+    │   ├── UnsafeTree
+    │   └── UnpicklableModel
+    ├── LineageError
+    │   ├── RunNotFound
+    │   ├── DatabaseUnavailable
+    │   ├── DatabaseLocked
+    │   └── DatabaseTooNew
+    └── ServerUnavailable
+
+Each message names the thing that is wrong and what to do about it. A class's docstring is its default
+message. The command line prints the message alone and exits with `exit_code`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from chapkit_flows.refs import Diagnostic
+
+
+class ChapkitFlowsError(Exception):
+    """chapkit_flows cannot go on. See the message for the remedy."""
+
+    exit_code: ClassVar[int] = 2
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message or inspect.cleandoc(type(self).__doc__ or ""))
+
+
+class ConfigError(ChapkitFlowsError):
+    """The config cannot be used. Check its fields against the model's config class."""
+
+
+class ConfigNotFound(ConfigError):
+    """No saved config has that name. List the saved ones in Prefect's UI under Blocks, or apply one."""
+
+
+class InvalidConfig(ConfigError):
+    """A config value does not fit its field. Correct the value."""
+
+
+class InvalidBlockDocument(ConfigError):
+    """A block document cannot be applied. It needs the keys block_type_slug, name and fields."""
+
+
+class DataError(ChapkitFlowsError):
+    """The data cannot be used. Check the table and its columns."""
+
+
+class DataNotFound(DataError):
+    """There is nothing readable at that URI. Check the path, the scheme and your rights."""
+
+
+class UnreadableTable(DataError):
+    """The file is not a table this package reads. Save it as UTF-8 CSV with commas, or as Parquet."""
+
+
+class InvalidPeriod(DataError):
+    """A period is not written in a known form. Write 2020-01 for a month or 2020-W05 for an ISO week."""
+
+
+class InvalidGeo(DataError):
+    """The GeoJSON cannot be used. It must be a FeatureCollection whose feature ids are the locations."""
+
+
+class ModelError(ChapkitFlowsError):
+    """The model cannot be used. Check its file and its runner."""
+
+
+class ModelNotFound(ModelError):
+    """No model is there. Write path/to/file.py:name, or the name of an installed model."""
+
+
+class InvalidModel(ModelError):
+    """The model's contract contradicts itself. Correct the arguments of Model."""
+
+
+class RunnerFailed(ModelError):
+    """The model's own code failed. Its traceback is in the log of the run."""
+
+
+class ScriptFailed(RunnerFailed):
+    """A command of the model failed. Its workspace is kept as a failed artifact."""
+
+    def __init__(self, message: str = "", *, workspace: Any = None) -> None:
+        self.workspace = workspace
+        super().__init__(message)
+
+
+class InvalidPrediction(ModelError):
+    """The model returned predictions that cannot be used. Return one row per place and future period."""
+
+
+class ValidationFailed(ChapkitFlowsError):
+    """Validation found errors. Correct the inputs that the diagnostics name."""
+
+    def __init__(self, diagnostics: Sequence[Diagnostic], message: str = "") -> None:
+        self.diagnostics = tuple(diagnostics)
+        errors = [f"{found.code}: {found.message}" for found in self.diagnostics if found.severity == "error"]
+        super().__init__(message or "\n".join(errors))
+
+
+class ArtifactError(ChapkitFlowsError):
+    """The artifact cannot be used."""
+
+
+class InvalidId(ArtifactError):
+    """That is not an id. Ids have 26 letters and digits, such as 01JD3Q0Z8V6Y3N5W2T7R9K4M1B."""
+
+
+class ArtifactNotFound(ArtifactError):
+    """No artifact has that id. List them with: chapkit-flows artifacts list"""
+
+
+class ObjectMissing(ArtifactError):
+    """The store does not hold the bytes of that artifact. Check the storage URL."""
+
+
+class DigestMismatch(ArtifactError):
+    """The stored bytes are not those that were recorded. Restore the object from a backup."""
+
+
+class StoreUnavailable(ArtifactError):
+    """The artifact store cannot be read or written. Check its URL, rights and free space."""
+
+
+class UnsafeTree(ArtifactError):
+    """A stored folder names a path outside itself. It is not extracted."""
+
+
+class UnpicklableModel(ArtifactError):
+    """The trained model cannot be pickled. Return plain data from on_train, or use a shell model."""
+
+
+class LineageError(ChapkitFlowsError):
+    """The lineage database cannot be used."""
+
+
+class RunNotFound(LineageError):
+    """No run has that id. List them with: chapkit-flows runs list"""
+
+
+class DatabaseUnavailable(LineageError):
+    """The lineage database cannot be reached. Check its URL, rights and free space."""
+
+
+class DatabaseLocked(LineageError):
+    """Another process holds the lineage database. Wait for it to end, or use PostgreSQL for many writers."""
+
+
+class DatabaseTooNew(LineageError):
+    """A newer chapkit_flows wrote the lineage database. Upgrade this installation."""
+
+
+class ServerUnavailable(ChapkitFlowsError):
+    """The Prefect server does not answer. Start it with `prefect server start`, or check PREFECT_API_URL."""

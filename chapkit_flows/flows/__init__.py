@@ -1,0 +1,1 @@
+"""The only place that brings the rooms together: train, predict, validate."""

@@ -1,0 +1,168 @@
+"""A model as a user defines it: its contract, and its flows."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, cast
+
+from prefect import Flow
+from prefect.runtime import flow_run
+from prefect.settings import get_current_settings
+
+from chapkit_flows.configs.block import ModelConfig
+from chapkit_flows.errors import InvalidModel
+from chapkit_flows.flows.predict import predict
+from chapkit_flows.flows.results import PredictResult, TrainResult, ValidateResult
+from chapkit_flows.flows.train import train
+from chapkit_flows.flows.validate import validate
+from chapkit_flows.models.contract import ModelContract
+
+
+class ModelFlow(Flow[..., Any]):
+    """A flow that is a coroutine function inside, and can be called from anywhere.
+
+    Asynchronous flows end at once where synchronous ones wait up to a second for their heartbeat. In a
+    script, call it; inside a coroutine or a notebook, await it.
+    """
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the flow: to its end in synchronous code; in a coroutine, return an awaitable."""
+        running: Coroutine[Any, Any, Any] = super().__call__(*args, **kwargs)
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return asyncio.run(running)
+        return running
+
+    def with_options(self, **options: Any) -> ModelFlow:
+        """A copy with other options, such as `retries`."""
+        changed = super().with_options(**options)
+        # Prefect makes a plain Flow; called in a script, that gives a coroutine which nobody awaits.
+        changed.__class__ = ModelFlow
+        return cast(ModelFlow, changed)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Model(ModelContract):
+    """A forecasting model and its Prefect flows.
+
+    Example:
+        ```python
+        from chapkit_flows import FunctionalModelRunner, Model, ModelConfig
+
+        class RainConfig(ModelConfig):
+            n_lags: int = 3
+
+        rain = Model(name="rain", config=RainConfig, runner=FunctionalModelRunner(on_train, on_predict))
+        trained = rain.train(RainConfig(n_lags=2), "data.csv")
+        rain.predict(trained.artifact_id, "historic.csv", "future.csv")
+        ```
+    """
+
+    config: type[ModelConfig]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not (isinstance(self.config, type) and issubclass(self.config, ModelConfig)):
+            raise InvalidModel(f"Model {self.name}: config is {self.config!r}; write a subclass of ModelConfig.")
+
+    @cached_property
+    def train(self) -> ModelFlow:
+        """The flow `(config, data, geo=None, prediction_periods=None)`."""
+
+        async def train_flow(
+            config: ModelConfig, data: str, geo: str | None = None, prediction_periods: int | None = None
+        ) -> TrainResult:
+            """Train the model and keep it, with what it was made from.
+
+            Args:
+                config: The settings to train with.
+                data: Where the training data is: a path, any fsspec URL, or artifact://ID. CSV or Parquet.
+                geo: Where the polygons are, as GeoJSON.
+                prediction_periods: How many periods ahead to predict; default: the config's.
+            """
+            return await train(self, config, data, geo, prediction_periods)
+
+        return self._flow("train", train_flow, config=self.config)
+
+    @cached_property
+    def predict(self) -> ModelFlow:
+        """The flow `(model, historic, future, geo=None, prediction_periods=None)`."""
+
+        async def predict_flow(
+            model: str, historic: str, future: str, geo: str | None = None, prediction_periods: int | None = None
+        ) -> PredictResult:
+            """Predict with a trained model, and keep the prediction with what it was made from.
+
+            Args:
+                model: The id of a trained model.
+                historic: Where the data up to the forecast is: a path, any fsspec URL, or artifact://ID.
+                future: Where the covariates of the periods to predict are.
+                geo: Where the polygons are, as GeoJSON.
+                prediction_periods: How many periods ahead; default: as many as future has.
+            """
+            return await predict(self, model, (historic, future), geo, prediction_periods)
+
+        return self._flow("predict", predict_flow)
+
+    @cached_property
+    def validate(self) -> ModelFlow:
+        """The flow `(config=None, data=None, model=None, historic=None, future=None, geo=None)`."""
+
+        async def validate_flow(
+            config: ModelConfig | None = None,
+            data: str | None = None,
+            model: str | None = None,
+            historic: str | None = None,
+            future: str | None = None,
+            geo: str | None = None,
+        ) -> ValidateResult:
+            """Check the inputs of a training (config, data) or a prediction (model, historic, future).
+
+            Nothing is stored and the model is not run.
+
+            Args:
+                config: The settings to train with; default: the model's defaults.
+                data: Where the training data is.
+                model: The id of a trained model.
+                historic: Where the data up to the forecast is.
+                future: Where the covariates of the periods to predict are.
+                geo: Where the polygons are, as GeoJSON.
+            """
+            inputs = {"data": data, "historic": historic, "future": future, "geo": geo}
+            return await validate(self, config, model, inputs)
+
+        return self._flow("validate", validate_flow, config=self.config | None)
+
+    def _flow(self, name: str, function: Callable[..., Coroutine[Any, Any, Any]], **types: Any) -> ModelFlow:
+        """Make a Prefect flow that says it stands in the user's file, and takes the user's config class.
+
+        The run form in Prefect's UI offers saved blocks of exactly the annotated type; `.serve` and
+        `.to_deployment` find the flow again by module and qualified name.
+        """
+        function.__annotations__ |= types
+        function.__name__ = name
+        function.__module__ = str(self.definition.namespace.get("__name__", function.__module__))
+        function.__qualname__ = f"{self.definition.name_of(self) or self.name}.{name}"
+        return ModelFlow(
+            function,
+            name=f"{self.name}-{name}",
+            flow_run_name=lambda: _run_name(self.name),
+            validate_parameters=True,
+            persist_result=False,
+            # Nothing is written there. Without it each run asks the server for its default result storage, twice,
+            # through clients of their own: a fifth of the time of a small run.
+            result_storage=get_current_settings().results.local_storage_path,
+        )
+
+
+def _run_name(model: str) -> str:
+    """Model, config and data, as far as the run has them."""
+    given = flow_run.parameters
+    config = given.get("config")
+    parts = [model, getattr(config, "_block_document_name", None), given.get("model")]
+    parts += [str(given[key]).rstrip("/").rsplit("/", 1)[-1] for key in ("data", "future") if given.get(key)]
+    return " · ".join(str(part) for part in parts if part)

@@ -1,0 +1,62 @@
+"""What the flows return."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from chapkit_flows.refs import Diagnostic
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResult:
+    """A finished run.
+
+    Attributes:
+        run_id: The run in the lineage database.
+        status: `completed`.
+        artifact_id: What it made: the training workspace, or the prediction.
+        flow_run_id: The run on the Prefect server.
+    """
+
+    run_id: str
+    status: str
+    artifact_id: str
+    flow_run_id: str | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON types."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainResult(RunResult):
+    """A trained model: pass `artifact_id` to predict."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictResult(RunResult):
+    """A prediction.
+
+    Attributes:
+        workspace_id: The folder that the predict command left; None for a model that is not commands.
+    """
+
+    workspace_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValidateResult:
+    """What validation found.
+
+    Attributes:
+        valid: Whether a run with these inputs would start.
+        diagnostics: All findings, errors first.
+    """
+
+    valid: bool
+    diagnostics: tuple[Diagnostic, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON types."""
+        return {"valid": self.valid, "diagnostics": [asdict(found) for found in self.diagnostics]}

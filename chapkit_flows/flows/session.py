@@ -1,0 +1,134 @@
+"""One run from its start to its record."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from types import TracebackType
+from typing import Any, Self
+
+from prefect.context import FlowRunContext
+
+from chapkit_flows.artifacts.manifests import artifact_manifest
+from chapkit_flows.configs.block import ModelConfig
+from chapkit_flows.configs.versions import config_version
+from chapkit_flows.data.sources import mask_uri
+from chapkit_flows.errors import StoreUnavailable
+from chapkit_flows.lineage.facts import Edge, Outcome, RunFact
+from chapkit_flows.lineage.record import finish, start
+from chapkit_flows.models.contract import ModelContract
+from chapkit_flows.refs import ArtifactRef, ConfigRef, RunRef, RunStatus, new_id, now
+from chapkit_flows.resources import Resources, open_resources
+
+MAX_ERROR = 4000
+
+
+class RunSession:
+    """What a run has consumed and produced so far, and how it ends.
+
+    Entering records the run as running. Leaving with an exception records it as failed, with what it had by
+    then; `complete` records it as completed. Bytes and manifests are in the store before a row names them.
+
+    Attributes:
+        model: The model that runs.
+        resources: The open store and database.
+        fact: The run as it was last recorded. Its status is `completed` on entry when this flow run has done
+            its work already and only what follows the record is repeated.
+    """
+
+    def __init__(self, model: ModelContract, flow: str, parameters: Mapping[str, Any]) -> None:
+        self.model = model
+        self.inputs: list[Edge] = []
+        self.outputs: list[Edge] = []
+        self.metrics: dict[str, float] = {}
+        given = {name: value for name, value in parameters.items() if value is not None}
+        self.parameters = {name: mask_uri(value) if isinstance(value, str) else value for name, value in given.items()}
+        self.config: ConfigRef | None = None
+        self._flow = flow
+        self._ingested: set[str] = set()
+        self.resources: Resources
+        self.fact: RunFact
+
+    async def __aenter__(self) -> Self:
+        await asyncio.to_thread(self._open)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None and not self.done:
+            # Not in a thread: this must also work while the task is being cancelled.
+            self._record(_status(error), f"{type(error).__name__}: {error}"[:MAX_ERROR])
+
+    @property
+    def done(self) -> bool:
+        """Whether the run is recorded as completed."""
+        return self.fact.status == "completed"
+
+    def use_config(self, config: ModelConfig) -> None:
+        """Remember the config as it is now."""
+        self.config = config_version(config)
+
+    def consumed(self, role: str, artifact: ArtifactRef, *, ingested: bool = False) -> None:
+        """Remember an input, and whether this run is the first to bring it into the store."""
+        self.inputs.append(Edge(role=role, artifact=artifact))
+        if ingested:
+            self._ingested.add(artifact.id)
+
+    def produced(self, role: str, artifact: ArtifactRef) -> None:
+        """Remember an output."""
+        self.outputs.append(Edge(role=role, artifact=artifact))
+
+    async def complete(self) -> RunFact:
+        """Record the run as completed, with all that it consumed and produced, in one transaction."""
+        return await asyncio.to_thread(self._record, "completed")
+
+    def _open(self) -> None:
+        self.resources = open_resources()
+        context = FlowRunContext.get()
+        flow_run = context.flow_run if context else None
+        run = RunRef(
+            id=new_id(),
+            flow=self._flow,
+            model=self.model.name,
+            entrypoint=self.model.entrypoint,
+            flow_run_id=str(flow_run.id) if flow_run else None,
+            flow_run_name=flow_run.name if flow_run else None,
+            parameters=self.parameters,
+        )
+        self.fact = start(self.resources.database, run)
+
+    def _record(self, status: RunStatus, error: str | None = None) -> RunFact:
+        outcome = Outcome(
+            status=status,
+            error=error,
+            inputs=tuple(self.inputs),
+            outputs=tuple(self.outputs),
+            config=self.config,
+            code=self.model.code_version,
+            metrics=self.metrics,
+        )
+        try:
+            self._write_manifests(outcome)
+        except StoreUnavailable:
+            # The store may be what the run failed on: its row says so all the same.
+            if status == "completed":
+                raise
+        self.fact = finish(self.resources.database, self.fact.id, outcome)
+        return self.fact
+
+    def _write_manifests(self, outcome: Outcome) -> None:
+        store = self.resources.store
+        made_here = [edge.artifact for edge in outcome.outputs]
+        made_here += [edge.artifact for edge in outcome.inputs if edge.artifact.id in self._ingested]
+        for artifact in made_here:
+            store.write_manifest(f"artifacts/{artifact.id}", artifact_manifest(artifact, run_id=self.fact.id))
+        values = {item.name: getattr(outcome, item.name) for item in fields(outcome)}
+        store.write_manifest(f"runs/{self.fact.id}", replace(self.fact, finished_at=now(), **values).to_dict())
+
+
+def _status(error: BaseException) -> RunStatus:
+    if isinstance(error, asyncio.CancelledError | KeyboardInterrupt):
+        return "cancelled"
+    return "failed" if isinstance(error, Exception) else "crashed"

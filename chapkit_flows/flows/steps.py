@@ -1,0 +1,371 @@
+"""The steps of the flows, each a Prefect task with a name that a user understands."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import time
+import traceback
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar, cast
+
+import pandas as pd
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.logging import get_run_logger
+
+from chapkit_flows.artifacts.codecs import load, save
+from chapkit_flows.configs.block import ModelConfig
+from chapkit_flows.data.panels import Panel
+from chapkit_flows.data.periods import period_start
+from chapkit_flows.data.tables import read_table
+from chapkit_flows.errors import ChapkitFlowsError, InvalidPrediction, RunnerFailed, ScriptFailed, ValidationFailed
+from chapkit_flows.evaluation.charts import forecast_spec, render_png
+from chapkit_flows.flows.check import Loaded, check_prediction, check_training, errors_first, has_errors
+from chapkit_flows.flows.ingest import fetch, keep, parse_geo, parse_table
+from chapkit_flows.flows.predictions import check_predictions
+from chapkit_flows.flows.session import RunSession
+from chapkit_flows.flows.summary import profile_line, publish_diagnostics, publish_summary, short
+from chapkit_flows.flows.training import Training, find_training
+from chapkit_flows.lineage.facts import RunFact
+from chapkit_flows.models.contract import ModelContract
+from chapkit_flows.models.runner import BaseModelRunner, Geo, initialised, settle
+from chapkit_flows.models.shell import ShellPrediction
+from chapkit_flows.models.worker import run_in_worker
+from chapkit_flows.models.workspace import Workspace
+from chapkit_flows.refs import ArtifactRef, Diagnostic, Kind, new_id
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Step = Callable[P, Coroutine[Any, Any, T]]
+
+_LEVELS: Mapping[Kind, int] = {"training_workspace": 0, "prediction": 1, "prediction_workspace": 2}
+
+
+def step(name: str, **options: Any) -> Callable[[Step[P, T]], Step[P, T]]:
+    """Make a coroutine function a Prefect task.
+
+    Results stay in memory: frames and models must not go to Prefect's result storage, nor be hashed for its cache.
+    """
+
+    def decorate(function: Step[P, T]) -> Step[P, T]:
+        decorated = task(name=name, cache_policy=NO_CACHE, persist_result=False, **options)(function)
+        return cast(Step[P, T], decorated)
+
+    return decorate
+
+
+@step("load data", task_run_name="load {role}")
+async def load_data(session: RunSession, uri: str, *, role: str, config: ModelConfig) -> Loaded:
+    """Read a table, and keep its bytes in the store under their fingerprint."""
+    loaded, artifact = await asyncio.to_thread(_load_table, session, uri, role=role, config=config)
+    log = get_run_logger()
+    if loaded.panel is not None:
+        log.info("Loaded %s: %s, %s", role, profile_line(loaded.panel.profile()), short(artifact.digest))
+    return loaded
+
+
+def _load_table(session: RunSession, uri: str, *, role: str, config: ModelConfig) -> tuple[Loaded, ArtifactRef]:
+    with fetch(session.resources, uri) as fetched:
+        loaded = parse_table(
+            fetched,
+            role,
+            required=session.model.covariates(config),
+            target=session.model.target,
+            with_target=role != "future",
+        )
+        profile = loaded.panel.profile() if loaded.panel is not None else {}
+        artifact, ingested = keep(session.resources, fetched, profile)
+    session.consumed(role, artifact, ingested=ingested)
+    return loaded, artifact
+
+
+@step("load polygons")
+async def load_geo(session: RunSession, uri: str) -> Geo:
+    """Read GeoJSON, and keep its bytes in the store."""
+
+    def work() -> Geo:
+        with fetch(session.resources, uri) as fetched:
+            geo = parse_geo(fetched)
+            artifact, ingested = keep(session.resources, fetched, {"features": len(geo.features)})
+        session.consumed("geo", artifact, ingested=ingested)
+        return geo
+
+    geo = await asyncio.to_thread(work)
+    get_run_logger().info("Loaded %d polygons", len(geo.features))
+    return geo
+
+
+@step("validate")
+async def validate_training(session: RunSession, config: ModelConfig, data: Loaded, geo: Geo | None) -> Panel:
+    """Check the inputs against the model's contract, and ask the model itself.
+
+    Raises:
+        ValidationFailed: There are errors; they are shown as a table in the Prefect UI.
+    """
+    findings = await training_findings(session.model, config, data, geo)
+    await _stop_on_errors(session.model, findings)
+    assert data.panel is not None
+    return data.panel
+
+
+async def training_findings(
+    model: ModelContract, config: ModelConfig, data: Loaded, geo: Geo | None
+) -> tuple[Diagnostic, ...]:
+    """All findings about training inputs; the model itself is asked once nothing else is wrong."""
+    findings = check_training(model, config, data, geo, periods=config.prediction_periods)
+    if has_errors(findings) or data.panel is None:
+        return findings
+    frame = data.panel.frame
+    asked = await _call(model.runner, "on_validate_train", lambda runner: runner.on_validate_train(config, frame, geo))
+    return errors_first([*findings, *asked])
+
+
+@step("validate")
+async def validate_prediction(
+    session: RunSession, config: ModelConfig, historic: Loaded, future: Loaded, geo: Geo | None
+) -> tuple[Panel, Panel]:
+    """Check the inputs against the model's contract, and ask the model itself.
+
+    Raises:
+        ValidationFailed: There are errors; they are shown as a table in the Prefect UI.
+    """
+    findings = await prediction_findings(session.model, config, historic, future, geo)
+    await _stop_on_errors(session.model, findings)
+    assert historic.panel is not None
+    assert future.panel is not None
+    return historic.panel, future.panel
+
+
+async def prediction_findings(
+    model: ModelContract, config: ModelConfig, historic: Loaded, future: Loaded, geo: Geo | None
+) -> tuple[Diagnostic, ...]:
+    """All findings about prediction inputs; the model itself is asked once nothing else is wrong."""
+    findings = check_prediction(model, historic, future, geo, periods=config.prediction_periods)
+    if has_errors(findings) or historic.panel is None or future.panel is None:
+        return findings
+    past, ahead = historic.panel.frame, future.panel.frame
+    asked = await _call(
+        model.runner, "on_validate_predict", lambda runner: runner.on_validate_predict(config, past, ahead, geo)
+    )
+    return errors_first([*findings, *asked])
+
+
+async def _stop_on_errors(model: ModelContract, findings: tuple[Diagnostic, ...]) -> None:
+    log = get_run_logger()
+    for found in findings:
+        if found.severity != "error":
+            log.warning("%s: %s", found.code, found.message)
+    if has_errors(findings):
+        await publish_diagnostics(model.name, findings)
+        raise ValidationFailed(findings)
+
+
+@step("fit the model", task_run_name="fit {session.model.name}")
+async def fit(session: RunSession, config: ModelConfig, data: Panel, geo: Geo | None) -> Any:
+    """Call the model's training code in a worker thread.
+
+    Raises:
+        RunnerFailed: It raised an exception, or returned None.
+        ScriptFailed: Its command failed; what it left is kept as a failed artifact.
+    """
+    began = time.perf_counter()
+    trained = await _call_kept(
+        session, "on_train", lambda runner: runner.on_train(config, data.frame, geo), kind="training_workspace"
+    )
+    if trained is None:
+        raise RunnerFailed(
+            f"on_train of the model {session.model.name} returned None. Return the fitted model: any object."
+        )
+    session.metrics["fit_seconds"] = time.perf_counter() - began
+    get_run_logger().info("Fitted %s in %.1f s", session.model.name, session.metrics["fit_seconds"])
+    return trained
+
+
+@step("store the model")
+async def store_model(session: RunSession, trained: Any, config: ModelConfig, data: Panel) -> ArtifactRef:
+    """Put the trained model, or the workspace that the command left, into the store."""
+    facts = {
+        "model": session.model.name,
+        "entrypoint": session.model.entrypoint,
+        "prediction_periods": config.prediction_periods,
+        "trained_on": data.profile(),
+    }
+    artifact = await asyncio.to_thread(
+        _store,
+        session,
+        trained,
+        kind="training_workspace",
+        metadata=facts | dict(session.model.runner.describe(trained)),
+    )
+    session.produced("model", artifact)
+    get_run_logger().info("Stored the trained model: %d bytes, %s", artifact.size, short(artifact.digest))
+    return artifact
+
+
+@step("load the model")
+async def load_model(session: RunSession, artifact_id: str) -> Training:
+    """Find the trained model and the config version that its training used.
+
+    Raises:
+        ValidationFailed: There is none with that id that this model can predict with.
+    """
+    try:
+        training = await asyncio.to_thread(find_training, session.resources.database, session.model, artifact_id)
+    except ValidationFailed as refusal:
+        await publish_diagnostics(session.model.name, refusal.diagnostics)
+        raise
+    session.consumed("model", training.artifact)
+    return training
+
+
+@step("predict", task_run_name="predict with {session.model.name}")
+async def predict_future(
+    session: RunSession, training: Training, config: ModelConfig, inputs: tuple[Panel, Panel], geo: Geo | None
+) -> tuple[pd.DataFrame, Workspace | None]:
+    """Restore the trained model, call the model's prediction code, and check what it returns.
+
+    Raises:
+        RunnerFailed: It raised an exception.
+        ScriptFailed: Its command failed; what it left is kept as a failed artifact.
+        InvalidPrediction: It returned something else than one finite forecast per place and period.
+    """
+    historic, future = inputs
+    with tempfile.TemporaryDirectory(prefix="chapkit-flows-") as folder:
+        trained = await asyncio.to_thread(
+            load,
+            session.resources.store,
+            training.artifact,
+            folder=Path(folder),
+            namespace=session.model.definition.namespace,
+        )
+        began = time.perf_counter()
+        returned = await _call_kept(
+            session,
+            "on_predict",
+            lambda runner: runner.on_predict(config, trained, historic.frame, future.frame, geo),
+            kind="prediction_workspace",
+        )
+    session.metrics["predict_seconds"] = time.perf_counter() - began
+    return await asyncio.to_thread(_read_predictions, session, returned, future)
+
+
+def _read_predictions(session: RunSession, returned: Any, future: Panel) -> tuple[pd.DataFrame, Workspace | None]:
+    if not isinstance(returned, ShellPrediction):
+        return check_predictions(returned, future), None
+    workspace = returned.workspace
+    try:
+        with returned.file.open("rb") as file:
+            frame = read_table(file, media_type="text/csv", name=returned.file.name)
+        return check_predictions(frame, future), workspace
+    except ChapkitFlowsError as error:
+        artifact = _keep_failed(session, workspace, "prediction_workspace")
+        raise InvalidPrediction(f"{error}\n{_kept(artifact)}") from error
+
+
+@step("store the prediction")
+async def store_prediction(
+    session: RunSession, predictions: pd.DataFrame, workspace: Workspace | None, inputs: tuple[Panel, Panel]
+) -> bytes:
+    """Put the prediction, its plot and the workspace that the command left into the store; return the plot."""
+    historic, future = inputs
+    facts = {"model": session.model.name} | {
+        name: value for name, value in future.profile().items() if name in ("rows", "places", "first", "last")
+    }
+    facts["columns"] = len(predictions.columns) - 2
+    put = partial(_store, session)
+    session.produced("prediction", await asyncio.to_thread(put, predictions, kind="prediction", metadata=facts))
+    if workspace is not None:
+        left = session.model.runner.describe(workspace)
+        session.produced(
+            "workspace", await asyncio.to_thread(put, workspace, kind="prediction_workspace", metadata=left)
+        )
+    spec = forecast_spec(historic.frame, predictions, target=session.model.target, start_of=period_start)
+    picture = await asyncio.to_thread(render_png, spec)
+    session.produced("plot", await asyncio.to_thread(_store_picture, session, picture))
+    get_run_logger().info("Stored the prediction: %s", profile_line(future.profile()))
+    return picture
+
+
+@step("record the run")
+async def record(session: RunSession) -> RunFact:
+    """Record in one transaction what the run consumed and produced."""
+    return await session.complete()
+
+
+@step("publish the summary", retries=2, retry_delay_seconds=2)
+async def publish(session: RunSession, *, parent: RunFact | None = None, picture: bytes | None = None) -> None:
+    """Show in the Prefect UI what was made from what."""
+    await publish_summary(session.fact, parent=parent, picture=picture)
+
+
+async def _call(runner: BaseModelRunner, name: str, method: Callable[[BaseModelRunner], T | Awaitable[T]]) -> T:
+    """Call the model's own code in a worker thread, and say where in it an exception came from."""
+
+    async def work() -> T:
+        async with initialised(runner):
+            return await settle(method(runner))
+
+    try:
+        return await run_in_worker(work)
+    except ChapkitFlowsError:
+        raise
+    except Exception as error:
+        # The model's code is the user's: it can fail in any way.
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        raise RunnerFailed(
+            f"{name} failed: {type(error).__name__}: {error} ({place.filename}, line {place.lineno}). "
+            "The traceback is in the log of the run."
+        ) from error
+
+
+async def _call_kept(session: RunSession, name: str, method: Callable[[BaseModelRunner], Any], *, kind: Kind) -> Any:
+    """Call the model's own code; what a failed command left becomes a failed artifact."""
+    try:
+        return await _call(session.model.runner, name, method)
+    except ScriptFailed as failure:
+        artifact = await asyncio.to_thread(_keep_failed, session, failure.workspace, kind)
+        raise ScriptFailed(f"{failure}\n{_kept(artifact)}", workspace=failure.workspace) from failure
+
+
+def _keep_failed(session: RunSession, workspace: Workspace, kind: Kind) -> ArtifactRef:
+    facts = {"model": session.model.name, **session.model.runner.describe(workspace)}
+    artifact = _store(session, workspace, kind=kind, metadata=facts, failed=True)
+    session.produced("failed_workspace", artifact)
+    return artifact
+
+
+def _kept(artifact: ArtifactRef) -> str:
+    return f"What it left is kept: chapkit-flows artifacts download {artifact.id}"
+
+
+def _store(
+    session: RunSession, value: Any, *, kind: Kind, metadata: Mapping[str, Any], failed: bool = False
+) -> ArtifactRef:
+    saved = save(session.resources.store, value, namespace=session.model.definition.namespace)
+    return ArtifactRef(
+        id=new_id(),
+        kind=kind,
+        level=_LEVELS[kind],
+        digest=saved.digest,
+        size=saved.size,
+        media_type=saved.media_type,
+        codec=saved.codec,
+        status="failed" if failed else "ok",
+        metadata=metadata,
+    )
+
+
+def _store_picture(session: RunSession, picture: bytes) -> ArtifactRef:
+    stored = session.resources.store.put(BytesIO(picture))
+    return ArtifactRef(
+        id=new_id(),
+        kind="plot",
+        digest=stored.digest,
+        size=stored.size,
+        media_type="image/png",
+        metadata={"name": "forecast.png"},
+    )

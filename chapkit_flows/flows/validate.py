@@ -1,0 +1,112 @@
+"""The flow that checks inputs without running the model."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from prefect.logging import get_run_logger
+
+from chapkit_flows.configs.block import ModelConfig
+from chapkit_flows.configs.versions import with_horizon
+from chapkit_flows.errors import (
+    ArtifactNotFound,
+    ChapkitFlowsError,
+    DataError,
+    DigestMismatch,
+    InvalidId,
+    ObjectMissing,
+    ValidationFailed,
+)
+from chapkit_flows.flows.check import Loaded, errors_first, has_errors, resolve_horizon
+from chapkit_flows.flows.ingest import fetch, parse_geo, parse_table
+from chapkit_flows.flows.results import ValidateResult
+from chapkit_flows.flows.steps import prediction_findings, step, training_findings
+from chapkit_flows.flows.summary import publish_diagnostics
+from chapkit_flows.flows.training import find_training
+from chapkit_flows.models.contract import ModelContract
+from chapkit_flows.models.runner import Geo
+from chapkit_flows.refs import Diagnostic
+from chapkit_flows.resources import open_resources
+
+Inputs = Mapping[str, str | None]
+
+_UNREADABLE = (DataError, ArtifactNotFound, InvalidId, ObjectMissing, DigestMismatch)
+
+
+async def validate(
+    model: ModelContract, config: ModelConfig | None, artifact_id: str | None, inputs: Inputs
+) -> ValidateResult:
+    """Check the inputs of a training, or of a prediction if a trained model is named."""
+    if artifact_id is None:
+        findings = await check_training_inputs(model, config, inputs)
+    else:
+        findings = await check_prediction_inputs(model, artifact_id, inputs)
+    if findings:
+        await publish_diagnostics(model.name, findings)
+    for found in findings:
+        get_run_logger().info("%s %s: %s", found.severity, found.code, found.message)
+    return ValidateResult(valid=not has_errors(findings), diagnostics=findings)
+
+
+@step("check training inputs")
+async def check_training_inputs(
+    model: ModelContract, config: ModelConfig | None, inputs: Inputs
+) -> tuple[Diagnostic, ...]:
+    """All findings; nothing is stored."""
+    assert issubclass(model.config, ModelConfig)
+    settings = config or model.config()
+    data, geo, trouble = await _read(model, settings, inputs, roles=("data",))
+    return errors_first([*trouble, *await training_findings(model, settings, data[0], geo)])
+
+
+@step("check prediction inputs")
+async def check_prediction_inputs(model: ModelContract, artifact_id: str, inputs: Inputs) -> tuple[Diagnostic, ...]:
+    """All findings; nothing is stored."""
+    try:
+        training = await asyncio.to_thread(find_training, open_resources().database, model, artifact_id)
+    except ValidationFailed as refusal:
+        return refusal.diagnostics
+    (historic, future), geo, trouble = await _read(model, training.config, inputs, roles=("historic", "future"))
+    settings = with_horizon(training.config, resolve_horizon(training.config, None, future.panel))
+    return errors_first([*trouble, *await prediction_findings(model, settings, historic, future, geo)])
+
+
+async def _read(
+    model: ModelContract, config: ModelConfig, inputs: Inputs, *, roles: tuple[str, ...]
+) -> tuple[list[Loaded], Geo | None, list[Diagnostic]]:
+    """Read the inputs; what cannot be read becomes a finding."""
+
+    def work() -> tuple[list[Loaded], Geo | None, list[Diagnostic]]:
+        resources = open_resources()
+        tables, geo, trouble = [], None, []
+        for role in (*roles, "geo"):
+            uri = inputs.get(role)
+            try:
+                if uri is None:
+                    if role != "geo":
+                        raise DataError(f"No {role} was given. Pass a path or a URL.")
+                    continue
+                with fetch(resources, uri) as fetched:
+                    if role == "geo":
+                        geo = parse_geo(fetched)
+                        continue
+                    covariates = model.covariates(config)
+                    tables.append(
+                        parse_table(
+                            fetched, role, required=covariates, target=model.target, with_target=role != "future"
+                        )
+                    )
+            except _UNREADABLE as error:
+                trouble.append(Diagnostic.error(_code(error), str(error), role))
+                if role != "geo":
+                    tables.append(Loaded(panel=None, findings=()))
+        return tables, geo, trouble
+
+    return await asyncio.to_thread(work)
+
+
+def _code(error: ChapkitFlowsError) -> str:
+    """`UnreadableTable` as `unreadable_table`."""
+    name = type(error).__name__
+    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name).lstrip("_")

@@ -1,0 +1,128 @@
+"""Frozen values of this room: what a run gave, what is known of a run, and the graph of lineage."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+from chapkit_flows.lineage.json_text import dump_json
+from chapkit_flows.refs import ArtifactRef, CodeVersion, ConfigRef, RunRef, RunStatus
+
+NodeType = Literal["run", "artifact", "config", "code"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edge:
+    """What a run read or wrote, and what as: `data`, `geo`, `model`, `prediction`, …"""
+
+    role: str
+    artifact: ArtifactRef
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a run ended and what it read and wrote.
+
+    Attributes:
+        error: What people should know of a failure.
+        metrics: Numbers about the run by name; they may be NaN or infinite.
+    """
+
+    status: RunStatus
+    error: str | None = None
+    inputs: tuple[Edge, ...] = ()
+    outputs: tuple[Edge, ...] = ()
+    config: ConfigRef | None = None
+    code: CodeVersion | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFact(RunRef):
+    """What the database knows of a run. Edges are ordered by role, then by artifact id."""
+
+    status: RunStatus
+    error: str | None = None
+    finished_at: datetime | None = None
+    config: ConfigRef | None = None
+    code: CodeVersion | None = None
+    inputs: tuple[Edge, ...] = ()
+    outputs: tuple[Edge, ...] = ()
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+    def find_output(self, role: str) -> ArtifactRef | None:
+        """What the run wrote in a role: the newest, if attempts that failed wrote others; None if nothing."""
+        made = [edge.artifact for edge in self.outputs if edge.role == role]
+        return made[-1] if made else None
+
+    def output(self, role: str) -> ArtifactRef:
+        """What the run wrote in a role.
+
+        Raises:
+            KeyError: Nothing.
+        """
+        made = self.find_output(role)
+        if made is None:
+            raise KeyError(role)
+        return made
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fact as JSON values; times as ISO 8601."""
+        return _to_json(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """One thing in the graph.
+
+    Attributes:
+        id: Of a run or an artifact; the digest of a config or code version.
+        label: Short text for people.
+        kind: The kind of an artifact, the flow of a run, the block type of a config.
+        status: Of a run or an artifact.
+        digest: Of an artifact, a config or a code version.
+        created_at: When the artifact was made, the run started, the config version was first used.
+    """
+
+    id: str
+    type: NodeType
+    label: str
+    kind: str | None = None
+    status: str | None = None
+    digest: str | None = None
+    created_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GraphEdge:
+    """An arrow in the direction data flows: input artifact, config or code to run, run to output artifact."""
+
+    source: str
+    target: str
+    role: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Graph:
+    """A part of the lineage.
+
+    Attributes:
+        nodes: The asked-for thing first, then by distance from it; config and code versions last.
+        truncated: Whether the limit on nodes left something out.
+    """
+
+    nodes: tuple[Node, ...]
+    edges: tuple[GraphEdge, ...]
+    truncated: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """The graph as JSON values; times as ISO 8601."""
+        return _to_json(self)
+
+
+def _to_json(value: RunFact | Graph) -> dict[str, Any]:
+    plain: dict[str, Any] = json.loads(dump_json(asdict(value)))
+    return plain

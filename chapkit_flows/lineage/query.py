@@ -1,0 +1,181 @@
+"""Read facts. Lists are newest first, in pages: pass the id of the last one as `before` for the next."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Select, or_, select
+from sqlalchemy.orm import Session
+from sqlmodel import col
+
+from chapkit_flows.errors import ArtifactNotFound, ConfigNotFound, RunNotFound
+from chapkit_flows.lineage.engine import Database
+from chapkit_flows.lineage.facts import RunFact
+from chapkit_flows.lineage.rows import load_runs, make_ingest_key, to_artifact, to_config
+from chapkit_flows.lineage.tables import ArtifactRow, ConfigVersionRow, RunArtifactRow, RunRow
+from chapkit_flows.refs import ArtifactRef, ConfigRef, Kind, RunStatus, check_id
+
+
+def get_run(database: Database, run_id: str) -> RunFact:
+    """The run with that id, or the one of the Prefect flow run with that id.
+
+    Raises:
+        RunNotFound: There is none.
+    """
+    text = run_id.strip()[:37]  # longer than any id
+    query = select(RunRow).where(or_(col(RunRow.id) == text.upper()[:26], col(RunRow.flow_run_id) == text.lower()[:36]))
+    with database.read() as session:
+        row = session.scalars(query).first()
+        if row is None or text.lower() not in (row.id.lower(), row.flow_run_id):
+            raise RunNotFound(f"No run has the id {run_id!r}. List them with: chapkit-flows runs list")
+        return load_runs(session, [row])[0]
+
+
+def list_runs(
+    database: Database,
+    *,
+    flow: str | None = None,
+    model: str | None = None,
+    status: RunStatus | None = None,
+    limit: int = 50,
+    before: str | None = None,
+) -> list[RunFact]:
+    """Runs, newest first.
+
+    Args:
+        database: To read.
+        flow: Only runs of this flow.
+        model: Only runs of this model.
+        status: Only runs in this status.
+        limit: Length of a page.
+        before: The id of the last run on the page before.
+
+    Raises:
+        InvalidId: `before` is not an id.
+    """
+    query = select(RunRow)
+    for column, value in ((RunRow.flow, flow), (RunRow.model, model), (RunRow.status, status)):
+        if value is not None:
+            query = query.where(col(column) == value)
+    query = _page(query, RunRow.id, limit, before)
+    with database.read() as session:
+        return load_runs(session, session.scalars(query).all())
+
+
+def get_artifact(database: Database, artifact_id: str) -> ArtifactRef:
+    """The artifact with that id.
+
+    Raises:
+        InvalidId: It is not an id.
+        ArtifactNotFound: There is none.
+    """
+    wanted = check_id(artifact_id)
+    with database.read() as session:
+        return to_artifact(_get_artifact(session, wanted))
+
+
+def list_artifacts(
+    database: Database,
+    *,
+    kind: Kind | None = None,
+    model: str | None = None,
+    digest: str | None = None,
+    limit: int = 50,
+    before: str | None = None,
+) -> list[ArtifactRef]:
+    """Artifacts, newest first.
+
+    Args:
+        database: To read.
+        kind: Only artifacts of this kind.
+        model: Only what runs of this model read or wrote.
+        digest: Only artifacts with these bytes.
+        limit: Length of a page.
+        before: The id of the last artifact on the page before.
+
+    Raises:
+        InvalidId: `before` is not an id.
+    """
+    query = select(ArtifactRow)
+    for column, value in ((ArtifactRow.kind, kind), (ArtifactRow.digest, digest)):
+        if value is not None:
+            query = query.where(col(column) == value)
+    if model is not None:
+        touched = (
+            select(col(RunArtifactRow.run_id))
+            .join(RunRow, col(RunRow.id) == col(RunArtifactRow.run_id))
+            .where(col(RunArtifactRow.artifact_id) == col(ArtifactRow.id), col(RunRow.model) == model)
+        )
+        query = query.where(touched.exists())
+    query = _page(query, ArtifactRow.id, limit, before)
+    with database.read() as session:
+        return [to_artifact(row) for row in session.scalars(query)]
+
+
+def find_dataset(database: Database, digest: str, media_type: str) -> ArtifactRef | None:
+    """The dataset with these bytes, if a run has recorded it."""
+    query = select(ArtifactRow).where(col(ArtifactRow.ingest_key) == make_ingest_key(digest, media_type))
+    with database.read() as session:
+        row = session.scalars(query).first()
+        return None if row is None else to_artifact(row)
+
+
+def producer(database: Database, artifact_id: str) -> RunFact | None:
+    """The run that made an artifact; None for a dataset that came from outside.
+
+    Raises:
+        InvalidId: It is not an id.
+        ArtifactNotFound: There is none.
+    """
+    with database.read() as session:
+        query = _runs_at(session, artifact_id, "output").order_by(col(RunRow.id)).limit(1)
+        runs = load_runs(session, session.scalars(query).all())
+        return runs[0] if runs else None
+
+
+def consumers(database: Database, artifact_id: str, *, limit: int = 50, before: str | None = None) -> list[RunFact]:
+    """The runs that read an artifact, newest first.
+
+    Raises:
+        InvalidId: `artifact_id` or `before` is not an id.
+        ArtifactNotFound: There is none.
+    """
+    with database.read() as session:
+        query = _page(_runs_at(session, artifact_id, "input"), RunRow.id, limit, before)
+        return load_runs(session, session.scalars(query).all())
+
+
+def get_config(database: Database, digest: str) -> ConfigRef:
+    """The config version with that digest, under the name it was first used by.
+
+    Raises:
+        ConfigNotFound: No run has used it.
+    """
+    query = select(ConfigVersionRow).where(col(ConfigVersionRow.digest) == digest)
+    with database.read() as session:
+        row = session.scalars(query).first()
+        if row is None:
+            raise ConfigNotFound(f"No run has used a config version with the digest {digest!r}.")
+        return to_config(row, row.name)
+
+
+def _get_artifact(session: Session, artifact_id: str) -> ArtifactRow:
+    row = session.get(ArtifactRow, artifact_id)
+    if row is None:
+        raise ArtifactNotFound(f"No artifact has the id {artifact_id}. List them with: chapkit-flows artifacts list")
+    return row
+
+
+def _runs_at(session: Session, artifact_id: str, direction: str) -> Select[tuple[RunRow]]:
+    """The runs on one side of an artifact that exists."""
+    artifact = _get_artifact(session, check_id(artifact_id))
+    edges = select(col(RunArtifactRow.run_id)).where(
+        col(RunArtifactRow.artifact_id) == artifact.id, col(RunArtifactRow.direction) == direction
+    )
+    return select(RunRow).where(col(RunRow.id).in_(edges))
+
+
+def _page(query: Select[Any], id_column: str, limit: int, before: str | None) -> Select[Any]:
+    if before is not None:
+        query = query.where(col(id_column) < check_id(before))
+    return query.order_by(col(id_column).desc()).limit(limit)

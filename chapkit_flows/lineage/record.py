@@ -1,0 +1,207 @@
+"""Write facts: a run starts, a run ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import delete, insert, or_, select
+from sqlalchemy.orm import Session
+from sqlmodel import col
+
+from chapkit_flows.errors import LineageError, RunNotFound
+from chapkit_flows.lineage.engine import Database
+from chapkit_flows.lineage.facts import Edge, Outcome, RunFact
+from chapkit_flows.lineage.rows import Direction, from_artifact, from_run, load_runs, to_new_run
+from chapkit_flows.lineage.tables import (
+    ArtifactRow,
+    CodeVersionRow,
+    ConfigVersionRow,
+    MetricRow,
+    RunArtifactRow,
+    RunRow,
+)
+from chapkit_flows.refs import ArtifactRef, CodeVersion, ConfigRef, RunRef, now
+
+
+def start(database: Database, run: RunRef) -> RunFact:
+    """Record that a run has begun.
+
+    A flow run that was seen before (a retry, a rescheduled run) keeps its run and its id: if that is
+    completed it is returned as it is, for its results to be used again, else it is running again.
+
+    Raises:
+        LineageError: As `Database.write` raises it.
+    """
+
+    def work(session: Session) -> RunFact:
+        row = _find_started(session, run)
+        if row is None:
+            row = from_run(run)
+            session.add(row)
+            session.flush()
+            session.refresh(row)  # as every later reader sees it
+            return to_new_run(row)
+        if row.status != "completed":
+            row.status, row.error, row.finished_at = "running", None, None
+        return load_runs(session, [row])[0]
+
+    return database.transact(work)
+
+
+def finish(database: Database, run_id: str, outcome: Outcome) -> RunFact:
+    """Record in one transaction how a run ended and everything it read and wrote.
+
+    A dataset is recorded once, however many runs read it; and the same output of the same run once,
+    however often the flow is retried. So the artifacts in the returned fact may have other ids than
+    those in `outcome`: go on with the returned ones. A completed run stays as it is.
+
+    Raises:
+        RunNotFound: The run was never started.
+        LineageError: An artifact's id belongs to other bytes; or as `Database.write` raises it.
+    """
+
+    def work(session: Session) -> RunFact:
+        # Two processes may believe that they execute the same flow run: one waits here for the other.
+        row = session.get(RunRow, run_id, with_for_update=True)
+        if row is None:
+            raise RunNotFound(f"No run has the id {run_id}. List them with: chapkit-flows runs list")
+        if row.status != "completed":
+            _record_outcome(session, row, outcome)
+            session.flush()
+            session.refresh(row)  # as every later reader sees it
+        return load_runs(session, [row])[0]
+
+    return database.transact(work)
+
+
+def _find_started(session: Session, run: RunRef) -> RunRow | None:
+    same = [col(RunRow.id) == run.id]
+    if run.flow_run_id is not None:
+        same.append(col(RunRow.flow_run_id) == run.flow_run_id)
+    return session.scalars(select(RunRow).where(or_(*same)).with_for_update()).first()
+
+
+def _record_outcome(session: Session, row: RunRow, outcome: Outcome) -> None:
+    """What an earlier attempt knew and this one did not reach (config, code, inputs) is kept."""
+    row.status, row.error, row.finished_at = outcome.status, outcome.error, now()
+    if outcome.config is not None:
+        _record_config(session, outcome.config)
+        row.config_digest, row.config_name = outcome.config.digest, outcome.config.name
+    if outcome.code is not None:
+        _record_code(session, outcome.code)
+        row.code_digest = outcome.code.digest
+    _record_edges(session, row.id, outcome)
+    _record_metrics(session, row.id, outcome.metrics)
+
+
+def _record_config(session: Session, config: ConfigRef) -> None:
+    known = select(col(ConfigVersionRow.digest)).where(col(ConfigVersionRow.digest) == config.digest)
+    if session.scalar(known) is None:
+        values = {
+            "digest": config.digest,
+            "block_type": config.block_type,
+            "name": config.name,
+            "content": dict(config.content),
+            "created_at": now(),
+        }
+        session.execute(insert(ConfigVersionRow), [values])
+
+
+def _record_code(session: Session, code: CodeVersion) -> None:
+    known = select(col(CodeVersionRow.digest)).where(col(CodeVersionRow.digest) == code.digest)
+    if session.scalar(known) is None:
+        values = {
+            "digest": code.digest,
+            "git_commit": code.git_commit,
+            "dirty": code.dirty,
+            "patch_digest": code.patch_digest,
+            "source_digest": code.source_digest,
+            "python": code.python,
+            "packages": dict(code.packages),
+        }
+        session.execute(insert(CodeVersionRow), [values])
+
+
+def _record_edges(session: Session, run_id: str, outcome: Outcome) -> None:
+    recorded = _load_recorded_edges(session, run_id)
+    inputs, outputs = outcome.inputs, _without_repeated(outcome.outputs, recorded)
+    ids = _record_artifacts(session, [edge.artifact for edge in (*inputs, *outputs)])
+    wanted = _edge_keys("input", inputs, ids) + _edge_keys("output", outputs, ids)
+    known = {(direction, artifact.id, role) for direction, role, artifact in recorded}
+    rows = [
+        {"run_id": run_id, "direction": direction, "artifact_id": artifact_id, "role": role}
+        for direction, artifact_id, role in dict.fromkeys(wanted)
+        if (direction, artifact_id, role) not in known
+    ]
+    if rows:
+        session.execute(insert(RunArtifactRow), rows)
+
+
+def _load_recorded_edges(session: Session, run_id: str) -> list[tuple[str, str, ArtifactRow]]:
+    """Direction, role and artifact of what an earlier attempt has recorded."""
+    query = (
+        select(col(RunArtifactRow.direction), col(RunArtifactRow.role), ArtifactRow)
+        .join(ArtifactRow, col(ArtifactRow.id) == col(RunArtifactRow.artifact_id))
+        .where(col(RunArtifactRow.run_id) == run_id)
+    )
+    return [(direction, role, artifact) for direction, role, artifact in session.execute(query)]
+
+
+def _without_repeated(outputs: Sequence[Edge], recorded: Iterable[tuple[str, str, ArtifactRow]]) -> tuple[Edge, ...]:
+    """The outputs whose bytes an earlier attempt of the run has not recorded in the same role."""
+    known = {_content(role, artifact) for direction, role, artifact in recorded if direction == "output"}
+    return tuple(edge for edge in outputs if _content(edge.role, edge.artifact) not in known)
+
+
+def _content(role: str, artifact: ArtifactRef | ArtifactRow) -> tuple[str, ...]:
+    return (role, artifact.kind, artifact.digest, artifact.media_type, artifact.codec, artifact.status)
+
+
+def _edge_keys(direction: Direction, edges: Iterable[Edge], ids: Mapping[str, str]) -> list[tuple[str, str, str]]:
+    return [(direction, ids[edge.artifact.id], edge.role) for edge in edges]
+
+
+def _record_artifacts(session: Session, artifacts: Iterable[ArtifactRef]) -> dict[str, str]:
+    """Insert the artifacts that are not recorded yet; return the recorded id by the given one."""
+    # In one order everywhere: of two writers of the same datasets one then waits for the other.
+    in_order = sorted(artifacts, key=lambda artifact: artifact.digest)
+    rows = {artifact.id: from_artifact(artifact) for artifact in in_order}
+    digests, datasets = _find_recorded(session, rows)
+    ids: dict[str, str] = {}
+    missing: list[dict[str, Any]] = []
+    for given, row in rows.items():
+        key = row["ingest_key"]
+        recorded = ids[given] = given if key is None else datasets.setdefault(key, given)
+        if recorded not in digests:
+            digests[recorded] = row["digest"]
+            missing.append(row)
+        elif digests[recorded] != row["digest"]:
+            raise LineageError(
+                f"The artifact {recorded} is recorded with the digest {digests[recorded]}, not with "
+                f"{row['digest']}. Artifacts never change: give the new one an id of its own."
+            )
+    if missing:
+        session.execute(insert(ArtifactRow), missing)
+    return ids
+
+
+def _find_recorded(session: Session, rows: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, str], dict[str, str]]:
+    """Of the recorded artifacts among these: the digest by id, and the id by ingest key."""
+    if not rows:
+        return {}, {}
+    keys = [row["ingest_key"] for row in rows.values() if row["ingest_key"] is not None]
+    columns = (col(ArtifactRow.id), col(ArtifactRow.digest), col(ArtifactRow.ingest_key))
+    same = or_(col(ArtifactRow.id).in_(list(rows)), col(ArtifactRow.ingest_key).in_(keys))
+    found = session.execute(select(*columns).where(same)).all()
+    datasets = {key: artifact_id for artifact_id, _, key in found if key is not None}
+    return {artifact_id: digest for artifact_id, digest, _ in found}, datasets
+
+
+def _record_metrics(session: Session, run_id: str, metrics: Mapping[str, float]) -> None:
+    """Replace those of an earlier attempt."""
+    of_run = (col(MetricRow.run_id) == run_id, col(MetricRow.subject_id) == run_id)
+    session.execute(delete(MetricRow).where(*of_run).execution_options(synchronize_session=False))
+    rows = [{"run_id": run_id, "subject_id": run_id, "name": name, "value": value} for name, value in metrics.items()]
+    if rows:
+        session.execute(insert(MetricRow), rows)

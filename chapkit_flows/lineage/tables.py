@@ -1,0 +1,161 @@
+"""The tables. Rows stay in this room; `refs` and `facts` hold the values that leave it.
+
+Names start with `lineage_`: a cluster may give Prefect, which has tables called `artifact` and
+`alembic_version`, the same database.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, CheckConstraint, Column, Index, MetaData
+from sqlalchemy.orm import registry
+from sqlmodel import Field, SQLModel
+
+from chapkit_flows.lineage.columns import Label, LongText, Number, UtcDateTime
+
+NAMING = {
+    "pk": "pk_%(table_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_name)s",
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+}
+# MySQL's default collation calls "CRPS" and "crps" the same key.
+OPTIONS = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
+
+ID = Label(26)
+DIGEST = Label(80)
+NAME = Label(255)
+WORD = Label(64)
+JSON_OBJECT = JSON(none_as_null=True)
+
+
+class Table(SQLModel, registry=registry(metadata=MetaData(naming_convention=NAMING))):
+    """Base of the tables, with metadata of its own: users may define SQLModel tables too."""
+
+
+class ConfigVersionRow(Table, table=True):
+    """Content of a config that a run used.
+
+    Attributes:
+        name: The block document it was first read from.
+    """
+
+    __tablename__ = "lineage_config_version"
+    __table_args__ = OPTIONS
+
+    digest: str = Field(primary_key=True, sa_type=DIGEST)
+    block_type: str = Field(sa_type=NAME)
+    name: str | None = Field(sa_type=NAME)
+    content: dict[str, Any] = Field(sa_type=JSON_OBJECT)
+    created_at: datetime = Field(sa_type=UtcDateTime)
+
+
+class CodeVersionRow(Table, table=True):
+    """Code and packages that a run used."""
+
+    __tablename__ = "lineage_code_version"
+    __table_args__ = OPTIONS
+
+    digest: str = Field(primary_key=True, sa_type=DIGEST)
+    git_commit: str | None = Field(sa_type=WORD)
+    dirty: bool
+    patch_digest: str | None = Field(sa_type=DIGEST)
+    source_digest: str | None = Field(sa_type=DIGEST)
+    python: str = Field(sa_type=WORD)
+    packages: dict[str, str] = Field(sa_type=JSON_OBJECT)
+
+
+class RunRow(Table, table=True):
+    """One execution of a flow.
+
+    Attributes:
+        config_name: The block document its config was read from: two may have the same content.
+    """
+
+    __tablename__ = "lineage_run"
+    __table_args__ = (
+        # Each ends in the id, which keyset pages are ordered by.
+        Index(None, "flow", "id"),
+        Index(None, "model", "id"),
+        Index(None, "status", "id"),
+        Index(None, "config_digest"),
+        Index(None, "code_digest"),
+        OPTIONS,
+    )
+
+    id: str = Field(primary_key=True, sa_type=ID)
+    flow: str = Field(sa_type=WORD)
+    model: str = Field(sa_type=NAME)
+    entrypoint: str | None = Field(sa_type=LongText)
+    flow_run_id: str | None = Field(sa_type=Label(36), unique=True)
+    flow_run_name: str | None = Field(sa_type=LongText)
+    status: str = Field(sa_type=WORD)
+    error: str | None = Field(default=None, sa_type=LongText)
+    started_at: datetime = Field(sa_type=UtcDateTime)
+    finished_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    parameters: dict[str, Any] = Field(sa_type=JSON_OBJECT)
+    config_name: str | None = Field(default=None, sa_type=NAME)
+    config_digest: str | None = Field(default=None, foreign_key="lineage_config_version.digest", sa_type=DIGEST)
+    code_digest: str | None = Field(default=None, foreign_key="lineage_code_version.digest", sa_type=DIGEST)
+
+
+class ArtifactRow(Table, table=True):
+    """An immutable thing that a run consumed or produced.
+
+    Attributes:
+        ingest_key: Digest and media type of a dataset, which is recorded once however often it is
+            read; None for what runs produce.
+        details: The `metadata` of the artifact; SQLModel keeps that name for itself.
+    """
+
+    __tablename__ = "lineage_artifact"
+    __table_args__ = (Index(None, "kind", "id"), Index(None, "digest", "id"), OPTIONS)
+
+    id: str = Field(primary_key=True, sa_type=ID)
+    kind: str = Field(sa_type=WORD)
+    level: int | None
+    digest: str = Field(sa_type=DIGEST)
+    size: int = Field(sa_type=BigInteger)
+    media_type: str = Field(sa_type=Label(160))
+    codec: str = Field(sa_type=WORD)
+    status: str = Field(sa_type=WORD)
+    created_at: datetime = Field(sa_type=UtcDateTime)
+    details: dict[str, Any] = Field(sa_column=Column("metadata", JSON_OBJECT, nullable=False))
+    ingest_key: str | None = Field(sa_type=NAME, unique=True)
+
+
+class RunArtifactRow(Table, table=True):
+    """An edge of the graph: a run and what it read (`input`) or wrote (`output`), in which role."""
+
+    __tablename__ = "lineage_run_artifact"
+    __table_args__ = (
+        CheckConstraint("direction IN ('input', 'output')", name="direction"),
+        # From an artifact, without reading the rows; from a run the primary key serves.
+        Index(None, "artifact_id", "direction", "run_id", "role"),
+        OPTIONS,
+    )
+
+    run_id: str = Field(primary_key=True, foreign_key="lineage_run.id", sa_type=ID)
+    direction: str = Field(primary_key=True, sa_type=WORD)
+    artifact_id: str = Field(primary_key=True, foreign_key="lineage_artifact.id", sa_type=ID)
+    role: str = Field(primary_key=True, sa_type=WORD)
+
+
+class MetricRow(Table, table=True):
+    """A number about a run or about one of its artifacts.
+
+    Attributes:
+        subject_id: The artifact that the number is about, else the run. Never null, so that it can be
+            part of the key in every database.
+    """
+
+    __tablename__ = "lineage_metric"
+    __table_args__ = (Index(None, "name", "value", "run_id"), OPTIONS)
+
+    run_id: str = Field(primary_key=True, foreign_key="lineage_run.id", sa_type=ID)
+    subject_id: str = Field(primary_key=True, sa_type=ID)
+    name: str = Field(primary_key=True, sa_type=NAME)
+    value: float | None = Field(sa_type=Number)

@@ -1,0 +1,87 @@
+"""What a model promises: its name, inputs, horizon bounds and runner."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+from chapkit_flows.errors import InvalidModel
+from chapkit_flows.models.code import read_code_version
+from chapkit_flows.models.definition import Definition, find_definition
+from chapkit_flows.models.runner import BaseModelRunner, Config
+from chapkit_flows.refs import CodeVersion
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ModelContract:
+    """A model's code and what it needs.
+
+    Attributes:
+        name: Lower-case letters, digits, `-` and `_`; part of the flows' names.
+        config: The model's own config class.
+        runner: How its code is called.
+        period_type: The periods it understands.
+        required_covariates: Columns that training data, historic data and future data must have.
+        allow_free_additional_continuous_covariates: Whether a config may name further covariates.
+        requires_geo: Whether a run without GeoJSON is refused.
+        min_prediction_periods: The shortest horizon it predicts.
+        max_prediction_periods: The longest one; None for no bound.
+        target: The column it predicts.
+        metadata: Facts for people, such as `display_name`, `description`, `author`.
+        definition: The module that made it; found by itself.
+    """
+
+    name: str
+    config: type[Config]
+    runner: BaseModelRunner
+    period_type: Literal["weekly", "monthly", "any"] = "any"
+    required_covariates: Sequence[str] = ()
+    allow_free_additional_continuous_covariates: bool = False
+    requires_geo: bool = False
+    min_prediction_periods: int = 1
+    max_prediction_periods: int | None = None
+    target: str = "disease_cases"
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    definition: Definition = field(default_factory=find_definition, repr=False)
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise InvalidModel(
+                f"The model name {self.name!r} is not usable: write up to 63 lower-case letters, digits, - and _, "
+                "starting with a letter or digit."
+            )
+        if self.period_type not in ("weekly", "monthly", "any"):
+            raise InvalidModel(f"Model {self.name}: period_type is {self.period_type!r}; write weekly, monthly or any.")
+        upper = self.max_prediction_periods
+        if self.min_prediction_periods < 1 or (upper is not None and upper < self.min_prediction_periods):
+            raise InvalidModel(
+                f"Model {self.name}: the horizon bounds {self.min_prediction_periods} to {upper} hold no horizon; "
+                "write 1 <= min_prediction_periods <= max_prediction_periods."
+            )
+        if not isinstance(self.runner, BaseModelRunner):
+            raise InvalidModel(f"Model {self.name}: runner is {self.runner!r}; write an instance of a runner.")
+        if isinstance(self.required_covariates, str):
+            raise InvalidModel(
+                f"Model {self.name}: required_covariates is the text {self.required_covariates!r}; write a list."
+            )
+
+    @property
+    def entrypoint(self) -> str | None:
+        """`/path/to/file.py:name`, from which another process can load it; None in an interactive session."""
+        name = self.definition.name_of(self)
+        return f"{self.definition.file}:{name}" if self.definition.file and name else None
+
+    @cached_property
+    def code_version(self) -> CodeVersion:
+        """The code as it was when first asked for: what this process has imported, even if files change later."""
+        return read_code_version(self.definition)
+
+    def covariates(self, config: Config) -> tuple[str, ...]:
+        """The covariates of a run: the required ones, then those that the config adds."""
+        added = config.additional_continuous_covariates
+        return tuple(dict.fromkeys([*self.required_covariates, *added]))

@@ -1,0 +1,45 @@
+"""The settings of this package: environment variables, a Prefect profile, prefect.toml or pyproject.toml."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from prefect.settings.base import PrefectBaseSettings, build_settings_config
+from pydantic import Field, SecretStr
+
+
+class ChapkitFlowsSettings(PrefectBaseSettings):
+    """Where bytes and facts are kept, and how models are run.
+
+    Each field is read from `PREFECT_INTEGRATIONS_CHAPKIT_FLOWS_<FIELD>`.
+    """
+
+    model_config = build_settings_config(("integrations", "chapkit_flows"))
+
+    home: Annotated[Path, Field(description="Folder of the default store and the default database.")] = Path(
+        "~/.chapkit-flows"
+    )
+    storage_url: Annotated[
+        str | None, Field(description="fsspec URL of the artifact store; default: `artifacts` below home.")
+    ] = None
+    storage_options: Annotated[
+        dict[str, Any], Field(description="Keyword arguments for the fsspec file system, as JSON.")
+    ] = {}
+    database_url: Annotated[
+        SecretStr | None,
+        Field(description="SQLAlchemy URL of the lineage database; default: `lineage.db` below home."),
+    ] = None
+    script_timeout_seconds: Annotated[
+        float, Field(gt=0, description="A command of a shell model that runs longer than this is stopped.")
+    ] = 6 * 3600.0
+
+    def resolved_storage_url(self) -> str:
+        """The URL of the store."""
+        return self.storage_url or str(self.home.expanduser().absolute() / "artifacts")
+
+    def resolved_database_url(self) -> str:
+        """The URL of the database, with its password in plain text: never print it."""
+        if self.database_url is not None:
+            return self.database_url.get_secret_value()
+        return f"sqlite:///{self.home.expanduser().absolute() / 'lineage.db'}"

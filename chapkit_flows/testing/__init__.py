@@ -1,0 +1,1 @@
+"""Contract suites that any store or database must pass; third parties may run them too."""

@@ -1,0 +1,227 @@
+"""The commands that look things up: runs, artifacts, lineage."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from command_line import CommandLine, Story
+
+from chapkit_flows import open_resources
+from chapkit_flows.lineage.query import get_artifact, list_artifacts
+
+ABSENT = "01JD3Q0Z8V6Y3N5W2T7R9K4M1B"
+
+
+def test_lists_runs(story: Story, cli: CommandLine) -> None:
+    """Runs are listed newest first, as a table or as JSON."""
+    listed = cli("runs", "list")
+    lines = listed.out.splitlines()
+    assert ["id", "flow", "model", "status", "started", "took"] == lines[0].split()
+    assert [story.predicted.run_id, story.trained.run_id] == [line.split()[0] for line in lines[1:3]]
+    runs = cli("runs", "list", "--json").json["runs"]
+    assert [story.predicted.run_id, story.trained.run_id] == [run["id"] for run in runs]
+
+
+@pytest.mark.parametrize(
+    ("options", "flows"),
+    [
+        (["--flow", "train"], ["train"]),
+        (["--model", "shell"], ["predict", "train"]),
+        (["--model", "other"], []),
+        (["--status", "failed"], []),
+        (["--limit", "1"], ["predict"]),
+        (["--before", "{predict}"], ["train"]),
+    ],
+)
+def test_filters_runs(story: Story, cli: CommandLine, options: list[str], flows: list[str]) -> None:
+    """Runs can be chosen by flow, model and status, and paged through."""
+    given = [option.format(predict=story.predicted.run_id) for option in options]
+    assert flows == [run["flow"] for run in cli("runs", "list", *given, "--json").json["runs"]]
+
+
+def test_tells_how_to_go_on(story: Story, cli: CommandLine) -> None:
+    """A full page names the option for the next one; an empty list says so."""
+    assert f"More: --before {story.predicted.run_id}" in cli("runs", "list", "--limit", "1").out
+    assert "No runs.\n" == cli("runs", "list", "--model", "other").out
+    assert "No more runs.\n" == cli("runs", "list", "--before", story.trained.run_id).out
+
+
+@pytest.mark.parametrize("by", ["run_id", "flow_run_id"])
+def test_shows_run(story: Story, cli: CommandLine, by: str) -> None:
+    """A run is shown with its config, inputs and outputs, by its own id or that of its Prefect run."""
+    shown = cli("runs", "show", getattr(story.trained, by))
+    for fact in (story.trained.run_id, "completed", "told", story.dataset, story.trained.artifact_id, "training.csv"):
+        assert fact in shown.out
+    run = cli("runs", "show", getattr(story.trained, by), "--json").json
+    assert (story.trained.run_id, "completed") == (run["id"], run["status"])
+    assert [story.trained.artifact_id] == [edge["artifact"]["id"] for edge in run["outputs"]]
+
+
+@pytest.mark.parametrize(
+    ("options", "kinds"),
+    [
+        (["--kind", "prediction"], {"prediction"}),
+        (["--model", "other"], set()),
+        (
+            [],
+            {"dataset", "training_workspace", "prediction", "prediction_workspace", "plot"},
+        ),
+    ],
+)
+def test_lists_artifacts(story: Story, cli: CommandLine, options: list[str], kinds: set[str]) -> None:
+    """Artifacts are listed by kind and model, as a table or as JSON."""
+    found = cli("artifacts", "list", *options, "--json").json["artifacts"]
+    assert kinds == {artifact["kind"] for artifact in found}
+    table = cli("artifacts", "list", *options).out
+    assert all(artifact["id"] in table for artifact in found)
+    assert kinds or table == "No artifacts.\n"
+
+
+def test_finds_artifact_by_digest(story: Story, cli: CommandLine) -> None:
+    """The digest that sha256sum prints finds the dataset."""
+    digest = get_artifact(open_resources().database, story.dataset).digest
+    for text in (digest, digest.removeprefix("sha256:")):
+        found = cli("artifacts", "list", "--digest", text, "--json").json["artifacts"]
+        assert [story.dataset] == [artifact["id"] for artifact in found]
+
+
+def test_shows_artifact(story: Story, cli: CommandLine) -> None:
+    """An artifact is shown with its facts and the run that made it."""
+    shown = cli("artifacts", "show", story.trained.artifact_id)
+    for fact in (story.trained.artifact_id, "training_workspace", story.trained.run_id, "exit_code"):
+        assert fact in shown.out
+    artifact = cli("artifacts", "show", story.trained.artifact_id, "--json").json
+    assert (story.trained.artifact_id, story.trained.run_id) == (artifact["id"], artifact["run_id"])
+    assert cli("artifacts", "show", story.dataset, "--json").json["run_id"] is None
+
+
+def test_downloads_file(story: Story, cli: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dataset comes back byte for byte, by default under its own name."""
+    monkeypatch.chdir(tmp_path)
+    ended = cli("artifacts", "download", story.dataset)
+    assert (0, "Wrote training.csv\n") == (ended.code, ended.out)
+    assert story.tables["training"].read_bytes() == (tmp_path / "training.csv").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["forecast.csv", "forecast.parquet"])
+def test_downloads_prediction(story: Story, cli: CommandLine, tmp_path: Path, name: str) -> None:
+    """A prediction is written as CSV or Parquet, by the ending."""
+    out = tmp_path / name
+    ended = cli("artifacts", "download", story.predicted.artifact_id, "--out", out, "--json")
+    assert {"artifact_id": story.predicted.artifact_id, "path": str(out)} == ended.json
+    frame = pd.read_csv(out) if name.endswith("csv") else pd.read_parquet(out)
+    assert ["time_period", "location", "sample_0"] == list(frame.columns)
+    assert 6 == len(frame)
+
+
+def test_downloads_folder(story: Story, cli: CommandLine, tmp_path: Path) -> None:
+    """A workspace is restored as a folder, or written as one archive with the same files."""
+    folder, archive = tmp_path / "left", tmp_path / "left.zip"
+    for out in (folder, archive):
+        assert 0 == cli("artifacts", "download", story.trained.artifact_id, "--out", out).code
+    files = {file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+    assert {"trained.txt", "config.yml", "data.csv", ".run/train.stderr"} <= set(files)
+    with zipfile.ZipFile(archive) as content:
+        assert files == {entry.filename: content.read(entry) for entry in content.infolist() if not entry.is_dir()}
+
+
+@pytest.mark.parametrize("kind", ["dataset", "prediction", "training_workspace"])
+def test_download_overwrites_nothing(story: Story, cli: CommandLine, tmp_path: Path, kind: str) -> None:
+    """A file that is there stays as it is."""
+    (artifact,) = list_artifacts(open_resources().database, kind=kind, model="shell", limit=1)
+    out = tmp_path / "there.csv"
+    out.write_text("mine")
+    ended = cli("artifacts", "download", artifact.id, "--out", out)
+    assert (2, "mine") == (ended.code, out.read_text())
+    assert f"{out} exists already. Remove it" in ended.err
+
+
+@pytest.mark.parametrize("name", ["left.zip", "left"])
+def test_broken_download_leaves_nothing(
+    story: Story, cli: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Bytes that the store has lost are named, and no half of a file or folder is left."""
+    resources = open_resources()
+    artifact = get_artifact(resources.database, story.trained.artifact_id)
+    tree = next(Path(resources.store.url).glob(f"objects/sha256/*/{artifact.digest[9:]}"))
+    lost = next(file for file in Path(resources.store.url).glob("objects/sha256/*/*") if file.read_bytes() == b"yes")
+    assert tree != lost
+    kept = lost.rename(tmp_path / "kept")
+    try:
+        ended = cli("artifacts", "download", artifact.id, "--out", tmp_path / name)
+    finally:
+        kept.rename(lost)
+    assert 2 == ended.code
+    assert f"does not hold the object sha256:{lost.parent.name}{lost.name}" in ended.err
+    assert [] == list(tmp_path.iterdir())
+
+
+def test_download_refuses_missing_folder(story: Story, cli: CommandLine, tmp_path: Path) -> None:
+    """A folder that is not there is not made."""
+    ended = cli("artifacts", "download", story.dataset, "--out", tmp_path / "nowhere/data.csv")
+    assert 2 == ended.code
+    assert f"There is no folder {tmp_path / 'nowhere'}" in ended.err
+
+
+def _nodes(graph: dict[str, Any], kind: str) -> set[str]:
+    return {node["id"] for node in graph["nodes"] if node["type"] == kind}
+
+
+def test_follows_lineage(story: Story, cli: CommandLine) -> None:
+    """Upward from a prediction is what made it, downward from a dataset what was made from it."""
+    up = cli("lineage", story.predicted.artifact_id, "--up", "--json").json
+    assert {"nodes", "edges"} <= set(up)
+    assert {story.predicted.run_id, story.trained.run_id} == _nodes(up, "run")
+    assert {story.dataset, story.trained.artifact_id} <= _nodes(up, "artifact")
+    down = cli("lineage", story.dataset, "--down", "--json").json
+    assert {story.predicted.run_id, story.trained.run_id} == _nodes(down, "run")
+    assert story.predicted.artifact_id in _nodes(down, "artifact")
+    ids = {node["id"] for node in down["nodes"]}
+    assert all({edge["source"], edge["target"]} <= ids for edge in down["edges"])
+
+
+def test_lineage_both_ways_and_depth(story: Story, cli: CommandLine) -> None:
+    """Without a direction both are followed; a depth counts runs."""
+    both = cli("lineage", story.trained.artifact_id, "--json").json
+    assert {story.predicted.run_id, story.trained.run_id} == _nodes(both, "run")
+    near = cli("lineage", story.predicted.artifact_id, "--up", "--depth", "1", "--json").json
+    assert {story.predicted.run_id} == _nodes(near, "run")
+
+
+def test_draws_lineage(story: Story, cli: CommandLine) -> None:
+    """For people the lineage is a tree with whole ids and digests."""
+    drawn = cli("lineage", story.predicted.artifact_id, "--up").out
+    digest = get_artifact(open_resources().database, story.dataset).digest
+    for text in ("made from", story.predicted.run_id, story.trained.run_id, "training.csv", digest):
+        assert text in drawn
+    assert "used for" in cli("lineage", story.dataset, "--down").out
+
+
+@pytest.mark.parametrize(
+    ("command", "names", "remedy"),
+    [
+        (["runs", "show", ABSENT], f"No run has the id '{ABSENT}'", "runs list"),
+        (["runs", "show", "rain"], "No run has the id 'rain'", "runs list"),
+        (["runs", "list", "--before", "rain"], "'rain' is not an id", "26 letters and digits"),
+        (["artifacts", "show", ABSENT], f"No artifact has the id {ABSENT}", "artifacts list"),
+        (["artifacts", "show", "rain"], "'rain' is not an id", "artifacts list"),
+        (["artifacts", "download", ABSENT], f"No artifact has the id {ABSENT}", "artifacts list"),
+        (["lineage", ABSENT], ABSENT, "list"),
+        (["lineage", "rain"], "'rain'", "list"),
+    ],
+)
+@pytest.mark.parametrize("as_json", [False, True])
+def test_refuses_unknown_id(
+    story: Story, cli: CommandLine, command: list[str], names: str, remedy: str, as_json: bool
+) -> None:
+    """An id of nothing ends with exit code 2 and the remedy."""
+    ended = cli(*command, *(["--json"] if as_json else []))
+    assert 2 == ended.code
+    said = ended.json["error"]["message"] if as_json else ended.err
+    assert names in said
+    assert remedy in said
+    assert "Traceback" not in ended.err

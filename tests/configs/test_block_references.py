@@ -1,0 +1,65 @@
+"""A saved config as parameter of a flow run that the REST API creates, as the run form in the UI does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+from config_kinds import KINDS, models
+
+from chapkit_flows import Model, ModelConfig
+
+Deployed = tuple[Model, type[ModelConfig], str]
+
+
+@pytest.fixture(scope="module", params=models, ids=lambda model: model.name)
+def deployed(server: str, request: pytest.FixtureRequest) -> Deployed:
+    """A model with each kind of config, and the id of a deployment of its train flow."""
+    model: Model = request.param
+    deployment = model.train.to_deployment(name=f"train-{model.name}")
+    return model, model.config, str(deployment.apply())
+
+
+def create_run(server: str, deployment: str, config: Any) -> httpx.Response:
+    parameters = {"config": config, "data": "data.csv"}
+    return httpx.post(f"{server}/deployments/{deployment}/create_flow_run", json={"parameters": parameters}, timeout=30)
+
+
+@pytest.mark.parametrize("values", ["defaults", "own"])
+def test_saved_config_is_accepted_by_reference(server: str, deployed: Deployed, values: str) -> None:
+    """A run may refer to a saved config by id and by slug, also when all its values are the defaults."""
+    _, config_type, deployment = deployed
+    needs_value = any(field.is_required() for field in config_type.model_fields.values())
+    given = KINDS[config_type] if values == "own" or needs_value else {}
+    document = str(config_type.model_validate(dict(given)).save(f"ref-{values}", overwrite=True))
+    slug = f"{config_type.get_block_type_slug()}/ref-{values}"
+
+    answers = [
+        create_run(server, deployment, {"$ref": reference})
+        for reference in ({"block_document_id": document}, {"block_document_slug": slug}, document)
+    ]
+
+    assert [201, 201, 201] == [answer.status_code for answer in answers], [answer.text for answer in answers]
+
+
+def test_inline_values_are_accepted_and_wrong_ones_are_not(server: str, deployed: Deployed) -> None:
+    """Values written into the run form are accepted; a horizon that is text is refused."""
+    _, config_type, deployment = deployed
+    inline = dict(KINDS[config_type])
+    accepted = create_run(server, deployment, inline)
+    refused = create_run(server, deployment, inline | {"prediction_periods": "many"})
+    assert (201, 409) == (accepted.status_code, refused.status_code), (accepted.text, refused.text)
+    assert "'many'" in refused.text
+
+
+def test_run_form_offers_the_configs_of_that_model(server: str, deployed: Deployed) -> None:
+    """The parameter's schema names the model's own block type, and no other."""
+    _, config_type, deployment = deployed
+    schema = httpx.get(f"{server}/deployments/{deployment}").json()["parameter_openapi_schema"]
+    slugs = {
+        name: definition["block_type_slug"]
+        for name, definition in schema["definitions"].items()
+        if "block_type_slug" in definition
+    }
+    assert {config_type.__name__: config_type.get_block_type_slug()} == slugs

@@ -1,0 +1,100 @@
+"""One Prefect server for the whole session, a fresh store and database for each test."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+# Prefect reads its settings when it is first imported: they must stand before any test module is.
+PREFECT_HOME = Path(tempfile.mkdtemp(prefix="chapkit-flows-tests-"))
+PORT = _free_port()
+os.environ |= {
+    "PREFECT_HOME": str(PREFECT_HOME),
+    "PREFECT_API_URL": f"http://127.0.0.1:{PORT}/api",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_LOGGING_TO_API_BATCH_INTERVAL": "0.5",
+    # With smaller batches a server on SQLite answers 503 now and then, and clients wait for two seconds and more.
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "50",
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "50",
+    "PREFECT_CLI_PROMPT": "false",
+    "PREFECT_INTEGRATIONS_CHAPKIT_FLOWS_HOME": str(PREFECT_HOME / "chapkit-flows"),
+}
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+
+
+def pytest_sessionfinish() -> None:
+    shutil.rmtree(PREFECT_HOME, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    """The URL of the API of a real Prefect server."""
+    log = PREFECT_HOME / "server.log"
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(PORT)]
+    with log.open("wb") as sink:
+        process = subprocess.Popen(command, stdout=sink, stderr=subprocess.STDOUT)
+    url = f"http://127.0.0.1:{PORT}/api"
+    try:
+        _wait_until_healthy(url, process, log)
+        yield url
+        _send_what_is_queued()
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+def _send_what_is_queued() -> None:
+    """Send logs and events that wait in this process: once the server is gone, they are retried for a minute."""
+    # Not at the top: Prefect must not be imported before its settings stand.
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    APILogWorker.drain_all(timeout=30)
+    EventsWorker.drain_all(timeout=30)
+
+
+def _wait_until_healthy(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            break
+        try:
+            with urllib.request.urlopen(f"{url}/health", timeout=5):
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.2)
+    raise RuntimeError(f"the Prefect server did not start:\n{log.read_text()[-2000:]}")
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A fresh folder for the artifact store and the lineage database, set by environment variable."""
+    folder = tmp_path / "home"
+    monkeypatch.setenv("PREFECT_INTEGRATIONS_CHAPKIT_FLOWS_HOME", str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real data sets."""
+    if not SHARED.is_dir():
+        pytest.skip(f"the real data sets are not here: {SHARED.name} beside the repository is absent")
+    return SHARED

@@ -1,0 +1,146 @@
+"""Opening a URI: what is read, and what the messages say when it cannot be."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from chapkit_flows.data.sources import mask_uri, media_type_of, open_source
+from chapkit_flows.errors import DataNotFound
+
+
+@pytest.fixture
+def memory_file() -> Iterator[str]:
+    uri = "memory://chapkit-flows-tests/data.csv"
+    with fsspec.open(uri, "wb") as file:
+        file.write(b"content")
+    yield uri
+    fsspec.filesystem("memory").rm("/chapkit-flows-tests", recursive=True)
+
+
+@pytest.mark.parametrize("prefix", ["", "file://", "~"])
+def test_local_files_are_opened(prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A path, a file URL and a path below the home directory all lead to the bytes."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "data.csv").write_bytes(b"content")
+    uri = "~/data.csv" if prefix == "~" else f"{prefix}{tmp_path}/data.csv"
+    with open_source(uri) as file:
+        assert b"content" == file.read()
+
+
+def test_other_file_systems_are_opened(memory_file: str) -> None:
+    """Any scheme that fsspec knows works; the file can be read in parts and sought."""
+    with open_source(memory_file) as file:
+        assert b"con" == file.read(3)
+        assert 3 == file.tell()
+        assert 0 == file.seek(0)
+        assert b"content" == file.read()
+        assert file.seekable()
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    """A missing file is named."""
+    with pytest.raises(DataNotFound, match=r"gone\.csv does not exist"), open_source(str(tmp_path / "gone.csv")):
+        pass
+
+
+def test_folder(tmp_path: Path) -> None:
+    """A folder is not a table."""
+    with pytest.raises(DataNotFound, match="is a folder"), open_source(str(tmp_path)):
+        pass
+
+
+def test_unknown_scheme() -> None:
+    """A scheme that no driver has is named."""
+    with pytest.raises(DataNotFound, match=r"nosuch://x/y\.csv is not a path or URL"), open_source("nosuch://x/y.csv"):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("extra", "driver", "uri"),
+    [("gcs", "gcsfs", "gs://bucket/x.csv"), ("azure", "adlfs", "az://bucket/x.csv")],
+)
+def test_missing_driver_names_the_extra(extra: str, driver: str, uri: str) -> None:
+    """Without the driver of a scheme the message says which extra to install."""
+    if importlib.util.find_spec(driver) is not None:
+        pytest.skip(f"{driver} is installed")
+    with pytest.raises(DataNotFound) as caught, open_source(uri):
+        pass
+    assert f'pip install "chapkit-flows[{extra}]"' in str(caught.value)
+
+
+def test_permission_denied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file without the right to read it is named, with the remedy."""
+    path = tmp_path / "data.csv"
+    path.write_bytes(b"content")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    # The tests may run as root, to whom every file is readable.
+    monkeypatch.setattr(fsspec.get_filesystem_class("file"), "open", refuse)
+    with pytest.raises(DataNotFound, match=r"data\.csv may not be read: permission denied"), open_source(str(path)):
+        pass
+
+
+def test_a_refused_connection_is_named_without_its_password() -> None:
+    """A server that does not answer gives DataNotFound; user and password stand neither in it nor in its causes."""
+    with pytest.raises(DataNotFound) as caught, open_source("http://ann:hunter2@127.0.0.1:9/data.csv") as file:
+        file.read()
+    error: BaseException | None = caught.value
+    assert "http://***@127.0.0.1:9/data.csv" in str(error)
+    while error is not None:
+        assert "hunter2" not in str(error)
+        error = error.__cause__
+
+
+def test_a_connection_that_breaks_while_reading(memory_file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A failure in the middle of a file is named like one at its start."""
+
+    class Broken(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            raise ConnectionResetError("reset by peer")
+
+    monkeypatch.setattr(fsspec.get_filesystem_class("memory"), "open", lambda *_, **__: Broken())
+    with (
+        open_source(memory_file) as file,
+        pytest.raises(DataNotFound, match=r"data\.csv cannot be read: reset by peer"),
+    ):
+        file.read(10)
+
+
+@pytest.mark.parametrize(
+    ("masked", "text"),
+    [
+        ("s3://bucket/a.csv", "s3://bucket/a.csv"),
+        ("/data/a.csv", "/data/a.csv"),
+        ("sftp://***@host/a.csv", "sftp://ann:pa@ss@host/a.csv"),
+        ("https://host/a.csv?***", "https://host/a.csv?sig=abc&se=1"),
+        ("cannot reach 'ftp://***@host' now", "cannot reach 'ftp://u:p@host' now"),
+        ("simplecache::ftp://***@host/a", "simplecache::ftp://u:p@host/a"),
+    ],
+)
+def test_secrets_are_masked(masked: str, text: str) -> None:
+    """Credentials and signatures in URLs are hidden; everything else stays."""
+    assert masked == mask_uri(text)
+
+
+@pytest.mark.parametrize(
+    ("media_type", "uri", "head"),
+    [
+        ("text/csv", "data.csv", b"time_period,location"),
+        ("text/csv", "data", b""),
+        ("application/vnd.apache.parquet", "data.csv", b"PAR1\x15"),
+        ("application/vnd.apache.parquet", "https://host/data.PARQUET?sig=1", b"not parquet"),
+        ("application/geo+json", "map", b'\xef\xbb\xbf \n{"type": "FeatureCollection"'),
+        ("application/geo+json", "map.geojson", b""),
+    ],
+)
+def test_media_types(media_type: str, uri: str, head: bytes) -> None:
+    """The first bytes decide before the ending does."""
+    assert media_type == media_type_of(uri, head)

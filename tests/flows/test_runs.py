@@ -1,0 +1,373 @@
+"""What a run of train and predict makes, keeps and records."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from command_line import MODELS, model, read_text_table, write_tables
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
+
+from chapkit_flows import FunctionalModelRunner, Model, ModelConfig, load_model, open_resources
+from chapkit_flows.artifacts.codecs import load
+from chapkit_flows.artifacts.manifests import artifact_from_manifest
+from chapkit_flows.artifacts.store import open_store
+from chapkit_flows.errors import ChapkitFlowsError, RunnerFailed, ScriptFailed
+from chapkit_flows.flows import steps
+from chapkit_flows.lineage.facts import RunFact
+from chapkit_flows.lineage.query import get_artifact, get_run, list_artifacts, list_runs
+from chapkit_flows.refs import ArtifactRef, digest_of
+
+KEYS = ["time_period", "location"]
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return write_tables(tmp_path_factory.mktemp("tables"))
+
+
+@pytest.fixture(scope="module")
+def story(server: str, tables: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """One training and one prediction, as results and as they are recorded."""
+    with pytest.MonkeyPatch.context() as environment:
+        home = tmp_path_factory.mktemp("story")
+        environment.setenv("PREFECT_INTEGRATIONS_CHAPKIT_FLOWS_HOME", str(home))
+        mean = load_model(model("mean"))
+        trained = mean.train(mean.config(samples=4), str(tables["training"]), str(tables["geo"]))
+        predicted = mean.predict(trained.artifact_id, str(tables["historic"]), str(tables["future"]))
+        yield {
+            "home": home,
+            "trained": trained,
+            "predicted": predicted,
+            "training": _run(trained.run_id),
+            "prediction": _run(predicted.run_id),
+        }
+
+
+def _run(run_id: str) -> RunFact:
+    return get_run(open_resources().database, run_id)
+
+
+def _load(artifact_id: str) -> Any:
+    resources = open_resources()
+    return load(resources.store, get_artifact(resources.database, artifact_id))
+
+
+def _artifacts(**filters: Any) -> list[ArtifactRef]:
+    return list_artifacts(open_resources().database, **filters)
+
+
+def _published(flow_run_id: str) -> list[Any]:
+    async def read() -> list[Any]:
+        of_run = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run_id]))
+        async with get_client() as client:
+            return await client.read_artifacts(artifact_filter=of_run)
+
+    return asyncio.run(read())
+
+
+def _model(
+    name: str,
+    on_train: Callable[..., Any] = lambda config, data, geo=None: "trained",
+    on_predict: Callable[..., Any] = lambda config, model, historic, future, geo=None: future[KEYS].assign(
+        prediction=1.0
+    ),
+    **contract: Any,
+) -> Model:
+    return Model(name=name, config=RunConfig, runner=FunctionalModelRunner(on_train, on_predict), **contract)
+
+
+class RunConfig(ModelConfig):
+    """Settings of the models in this file."""
+
+    level: int = 1
+
+
+def test_records_training(story: dict[str, Any], tables: dict[str, Path]) -> None:
+    """A training is recorded with its inputs, output, config version, code and metrics."""
+    run, result = story["training"], story["trained"]
+    assert ("completed", "train", "mean") == (run.status, run.flow, run.model)
+    assert (run.id, run.status, run.flow_run_id) == (result.run_id, result.status, result.flow_run_id)
+    assert f"{MODELS}:mean" == run.entrypoint
+    assert ["data", "geo"] == sorted(edge.role for edge in run.inputs)
+    digests = {edge.role: edge.artifact.digest for edge in run.inputs}
+    assert digest_of(tables["training"].read_bytes()) == digests["data"]
+    assert [("model", result.artifact_id)] == [(edge.role, edge.artifact.id) for edge in run.outputs]
+    assert {"samples": 4, "label": "", "prediction_periods": 3} == {
+        name: run.config.content[name] for name in ("samples", "label", "prediction_periods")
+    }
+    assert digest_of(MODELS.read_bytes()) == run.code.source_digest
+    assert "prefect" in run.code.packages
+    assert 0 <= run.metrics["fit_seconds"]
+    assert run.started_at <= run.finished_at
+
+
+def test_records_prediction(story: dict[str, Any]) -> None:
+    """A prediction is recorded with the trained model it came from, and with the config of that training."""
+    run, result = story["prediction"], story["predicted"]
+    assert ["future", "historic", "model"] == sorted(edge.role for edge in run.inputs)
+    assert {"model": story["trained"].artifact_id}.items() <= {e.role: e.artifact.id for e in run.inputs}.items()
+    assert ["plot", "prediction"] == sorted(edge.role for edge in run.outputs)
+    assert result.artifact_id == run.output("prediction").id
+    assert story["training"].config.digest == run.config.digest
+    assert 0 <= run.metrics["predict_seconds"]
+    assert result.workspace_id is None
+
+
+def test_keeps_forecast_in_order_of_future(story: dict[str, Any], tables: dict[str, Path]) -> None:
+    """The stored prediction has a row for each row of the future data, in its order, and the samples as numbers."""
+    frame = _load(story["predicted"].artifact_id)
+    assert [*KEYS, "sample_0", "sample_1", "sample_2", "sample_3"] == list(frame.columns)
+    pd.testing.assert_frame_equal(read_text_table(tables["future"])[KEYS], frame[KEYS], check_dtype=False)
+    assert {"float64"} == set(frame.filter(like="sample").dtypes.astype(str))
+
+
+def test_store_can_be_read_without_database(story: dict[str, Any]) -> None:
+    """Each artifact and run has a manifest in the store, from which its bytes can be read."""
+    store = open_store(str(story["home"] / "artifacts"))
+    artifacts = {one.id: one for one in _artifacts()}
+    assert {f"artifacts/{name}" for name in artifacts} == set(store.manifest_names("artifacts"))
+    runs = [story["training"], story["prediction"]]
+    assert sorted(f"runs/{run.id}" for run in runs) == store.manifest_names("runs")
+    document = store.read_manifest(f"artifacts/{story['predicted'].artifact_id}")
+    assert story["predicted"].run_id == document["run_id"]
+    pd.testing.assert_frame_equal(
+        _load(story["predicted"].artifact_id), load(store, artifact_from_manifest(document)), check_exact=True
+    )
+    for run in runs:
+        assert _in_order(run.to_dict()) == _in_order(store.read_manifest(f"runs/{run.id}"))
+
+
+def _in_order(run: dict[str, Any]) -> dict[str, Any]:
+    """A recorded run as JSON types: edges by role, and without its end, which the two writers read off the clock."""
+    edges = {name: sorted(run[name], key=lambda edge: edge["role"]) for name in ("inputs", "outputs")}
+    return json.loads(json.dumps(run | edges | {"finished_at": None}, default=str))
+
+
+@pytest.mark.parametrize("flow", ["training", "prediction"])
+def test_publishes_summary(story: dict[str, Any], flow: str) -> None:
+    """The Prefect UI shows a markdown summary with the lineage as a diagram; of a prediction with a picture."""
+    run = story[flow]
+    (summary,) = [one for one in _published(run.flow_run_id) if one.type == "markdown"]
+    assert "```mermaid\nflowchart LR" in summary.data
+    assert run.id in summary.data
+    assert run.config.digest.removeprefix("sha256:")[:12] in summary.data
+    assert (flow == "prediction") == ("](data:image/png;base64," in summary.data)
+    assert (flow == "prediction") == (f'parent("train<br>{story["training"].id}")' in summary.data)
+
+
+def test_is_recorded_as_running_meanwhile(server: str, home: Path, tables: dict[str, Path]) -> None:
+    """While the model fits, the run is recorded as running, without an end."""
+    seen: list[RunFact] = []
+
+    def on_train(config: Any, data: Any, geo: Any = None) -> str:
+        seen.extend(list_runs(open_resources().database))
+        return "trained"
+
+    result = _model("watched", on_train).train(RunConfig(), str(tables["training"]))
+    assert [(result.run_id, "running", None)] == [(run.id, run.status, run.finished_at) for run in seen]
+
+
+def test_keeps_same_data_once(server: str, home: Path, tables: dict[str, Path], tmp_path: Path) -> None:
+    """The same bytes under two names, and by artifact:// URI, are one dataset."""
+    once = _model("once")
+    copy = tmp_path / "copy.csv"
+    copy.write_bytes(tables["training"].read_bytes())
+    first = once.train(RunConfig(), str(tables["training"]))
+    (dataset,) = _artifacts(kind="dataset")
+    for uri in (str(copy), copy.as_uri(), f"artifact://{dataset.id}"):
+        again = once.train(RunConfig(), uri)
+        assert first.run_id != again.run_id
+        assert [("data", dataset.id)] == [(edge.role, edge.artifact.id) for edge in _run(again.run_id).inputs]
+    assert [dataset.id] == [one.id for one in _artifacts(kind="dataset")]
+
+
+def test_reads_parquet(server: str, home: Path, tables: dict[str, Path], tmp_path: Path) -> None:
+    """A Parquet file trains as the CSV file does."""
+    frames: list[pd.DataFrame] = []
+
+    def on_train(config: Any, data: pd.DataFrame, geo: Any = None) -> str:
+        frames.append(data)
+        return "trained"
+
+    file = tmp_path / "training.parquet"
+    pd.read_csv(tables["training"]).to_parquet(file)
+    watched = _model("parquet-reader", on_train)
+    for uri in (tables["training"], file):
+        watched.train(RunConfig(), str(uri))
+    pd.testing.assert_frame_equal(*frames)
+
+
+def test_predicts_with_config_of_training(server: str, home: Path, tables: dict[str, Path]) -> None:
+    """A prediction uses the config as it was when the model was trained, though the saved block has changed."""
+    levels: list[int] = []
+
+    def on_predict(config: Any, model: Any, historic: Any, future: pd.DataFrame, geo: Any = None) -> pd.DataFrame:
+        levels.append(config.level)
+        return future[KEYS].assign(prediction=1.0)
+
+    levelled = _model("levelled", on_predict=on_predict)
+    RunConfig(level=5).save("head", overwrite=True)
+    trained = levelled.train(RunConfig.load("head"), str(tables["training"]))
+    RunConfig(level=6).save("head", overwrite=True)
+    predicted = levelled.predict(trained.artifact_id, str(tables["historic"]), str(tables["future"]))
+    assert [5] == levels
+    run = _run(predicted.run_id)
+    assert ("head", 5) == (run.config.name, run.config.content["level"])
+
+
+def test_prefers_explicit_horizon(server: str, home: Path, tables: dict[str, Path]) -> None:
+    """The horizon is the explicit one, else that of the future data, else that of the config."""
+    seen: list[int] = []
+
+    def on_train(config: Any, data: Any, geo: Any = None) -> str:
+        seen.append(config.prediction_periods)
+        return "trained"
+
+    def on_predict(config: Any, model: Any, historic: Any, future: pd.DataFrame, geo: Any = None) -> pd.DataFrame:
+        seen.append(config.prediction_periods)
+        return future[KEYS].assign(prediction=1.0)
+
+    far = _model("far", on_train, on_predict)
+    far.train(RunConfig(prediction_periods=5), str(tables["training"]), prediction_periods=4)
+    trained = far.train(RunConfig(prediction_periods=5), str(tables["training"]))
+    inputs = (trained.artifact_id, str(tables["historic"]), str(tables["future"]))
+    far.predict(*inputs)
+    far.predict(*inputs, prediction_periods=2)
+    assert [4, 5, 3, 2] == seen
+    assert 5 == _run(trained.run_id).config.content["prediction_periods"]
+
+
+def test_keeps_single_prediction_column(server: str, home: Path, tables: dict[str, Path]) -> None:
+    """A model may return one number per place and period."""
+    point = load_model(model("point"))
+    trained = point.train(point.config(), str(tables["training"]))
+    predicted = point.predict(trained.artifact_id, str(tables["historic"]), str(tables["future"]))
+    frame = _load(predicted.artifact_id)
+    assert [*KEYS, "prediction"] == list(frame.columns)
+    assert {1.5} == set(frame["prediction"])
+
+
+def test_trains_on_weeks(server: str, home: Path, tmp_path: Path) -> None:
+    """Weekly data goes through a weekly model; its forecast is in ISO weeks."""
+    files = write_tables(tmp_path, period_type="weekly")
+    weekly = load_model(model("weekly"))
+    trained = weekly.train(weekly.config(), str(files["training"]))
+    predicted = weekly.predict(trained.artifact_id, str(files["historic"]), str(files["future"]))
+    assert {"2015-W13", "2015-W14", "2015-W15"} == set(_load(predicted.artifact_id)["time_period"])
+
+
+async def test_can_be_awaited(server: str, home: Path, tables: dict[str, Path]) -> None:
+    """Inside a coroutine a flow is awaited."""
+    awaited = _model("awaited")
+    trained = await awaited.train(RunConfig(), str(tables["training"]))
+    predicted = await awaited.predict(trained.artifact_id, str(tables["historic"]), str(tables["future"]))
+    assert ("completed", "completed") == (trained.status, predicted.status)
+
+
+def test_records_failure(server: str, home: Path, tables: dict[str, Path]) -> None:
+    """A run that fails is recorded with its error, its config and what it had read."""
+
+    def on_train(config: Any, data: Any, geo: Any = None) -> None:
+        raise ValueError("no rain fell")
+
+    with pytest.raises(RunnerFailed, match="on_train failed: ValueError: no rain fell"):
+        _model("failing", on_train).train(RunConfig(level=7), str(tables["training"]))
+    (run,) = list_runs(open_resources().database)
+    assert "failed" == run.status
+    assert run.error.startswith("RunnerFailed: on_train failed: ValueError: no rain fell")
+    assert 7 == run.config.content["level"]
+    assert ["data"] == [edge.role for edge in run.inputs]
+    assert () == run.outputs
+
+
+def test_retry_after_fit_makes_nothing_twice(
+    server: str, home: Path, tables: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A retried flow whose first attempt failed between storing and recording ends completed, with one model."""
+    complete, failures = steps.RunSession.complete, [ConnectionError("the database went away")]
+
+    async def fail_once(session: Any) -> RunFact:
+        if failures:
+            raise failures.pop()
+        return await complete(session)
+
+    monkeypatch.setattr(steps.RunSession, "complete", fail_once)
+    flow = _model("retried").train.with_options(retries=1)
+    result = flow(RunConfig(), str(tables["training"]))
+    (run,) = list_runs(open_resources().database)
+    assert (result.run_id, "completed", None) == (run.id, run.status, run.error)
+    assert [result.artifact_id] == [edge.artifact.id for edge in run.outputs]
+    assert [result.artifact_id] == [one.id for one in _artifacts(kind="training_workspace")]
+    assert 1 == len(_artifacts(kind="dataset"))
+
+
+def test_retry_after_record_does_not_fit_again(
+    server: str, home: Path, tables: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A retried flow whose first attempt could not publish its summary keeps what it had recorded."""
+    fits: list[int] = []
+
+    def on_train(config: Any, data: Any, geo: Any = None) -> list[int]:
+        fits.append(1)
+        return fits
+
+    publish, failures = steps.publish, [ConnectionError("the server went away")]
+
+    async def fail_once(*arguments: Any, **options: Any) -> None:
+        if failures:
+            raise failures.pop()
+        await publish(*arguments, **options)
+
+    monkeypatch.setattr(steps, "publish", fail_once)
+    flow = _model("unpublished", on_train).train.with_options(retries=1)
+    result = flow(RunConfig(), str(tables["training"]))
+    (run,) = list_runs(open_resources().database)
+    assert (result.run_id, "completed") == (run.id, run.status)
+    assert [result.artifact_id] == [one.id for one in _artifacts(kind="training_workspace")]
+    assert [1] == fits
+
+
+def test_failed_command_leaves_its_workspace(
+    server: str, home: Path, tables: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a failed command read and printed is kept as a failed artifact of its run."""
+    monkeypatch.setenv("FAULT", "exits with 1")
+    shell = load_model(model("shell"))
+    with pytest.raises(ScriptFailed, match="no rain fell"):
+        shell.train(shell.config(), str(tables["training"]))
+    (run,) = list_runs(open_resources().database)
+    (left,) = run.outputs
+    assert ("failed_workspace", "failed", 1) == (left.role, left.artifact.status, left.artifact.metadata["exit_code"])
+    resources = open_resources()
+    load(resources.store, left.artifact, folder=tmp_path / "left")
+    assert "counting places\nno rain fell\n" == (tmp_path / "left/.run/train.stderr").read_text()
+    assert "working\n" == (tmp_path / "left/.run/train.stdout").read_text()
+    assert {"config.yml", "data.csv", "script.py"} <= {file.name for file in (tmp_path / "left").iterdir()}
+
+
+def test_keeps_workspaces_of_commands(server: str, home: Path, tables: dict[str, Path], tmp_path: Path) -> None:
+    """A shell model's training workspace is restored for its prediction, whose workspace is kept too."""
+    shell = load_model(model("shell"))
+    trained = shell.train(shell.config(), str(tables["training"]), str(tables["geo"]))
+    predicted = shell.predict(trained.artifact_id, str(tables["historic"]), str(tables["future"]), str(tables["geo"]))
+    resources = open_resources()
+    left = get_artifact(resources.database, predicted.workspace_id)
+    load(resources.store, left, folder=tmp_path / "left")
+    names = {file.name for file in (tmp_path / "left").iterdir() if file.is_file()}
+    written = {"trained.txt", "historic.csv", "future.csv", "geo.json", "config.yml", "predictions.csv"}
+    assert written <= names
+    assert {1.0} == set(_load(predicted.artifact_id)["sample_0"])
+
+
+@pytest.mark.parametrize("flow", ["train", "predict"])
+def test_refuses_unknown_parameters(flow: str) -> None:
+    """A misspelt parameter is refused before a run begins."""
+    with pytest.raises((TypeError, ValueError, ChapkitFlowsError), match="dataset"):
+        getattr(load_model(model("mean")), flow)(dataset="data.csv")

@@ -1,0 +1,80 @@
+"""How SQLite would run the queries: by index, never through a whole table."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import event
+
+from chapkit_flows.lineage import query, record
+from chapkit_flows.lineage.engine import Database, open_database
+from chapkit_flows.lineage.facts import RunFact
+from chapkit_flows.lineage.graph import lineage
+from chapkit_flows.testing.databases import make_run, make_training, record_chain
+
+Work = Callable[[Database, RunFact], object]
+
+WORKS: dict[str, Work] = {
+    "graph of an artifact": lambda database, run: lineage(database, run.output("model").id),
+    "graph of a run": lambda database, run: lineage(database, run.id),
+    "consumers": lambda database, run: query.consumers(database, run.output("model").id, before=run.id),
+    "producer": lambda database, run: query.producer(database, run.output("model").id),
+    "run": lambda database, run: query.get_run(database, run.id),
+    "runs": lambda database, run: query.list_runs(database, model="rain", before=run.id),
+    "runs of a flow": lambda database, run: query.list_runs(database, flow="train"),
+    "artifacts of a kind": lambda database, run: query.list_artifacts(database, kind="prediction"),
+    "artifacts of a model": lambda database, run: query.list_artifacts(database, model="rain", kind="dataset"),
+    "artifacts by digest": lambda database, run: query.list_artifacts(database, digest="sha256:0"),
+    "dataset": lambda database, run: query.find_dataset(database, "sha256:0", "text/csv"),
+    "start": lambda database, run: record.start(database, make_run(flow_run_id="f2")),
+    "finish": lambda database, run: record.finish(
+        database, record.start(database, make_run()).id, make_training(workspace="other")
+    ),
+}
+
+
+def explain(database: Database, work: Callable[[], object]) -> list[str]:
+    """The steps that SQLite takes for what `work` sends."""
+    sent: list[tuple[str, Any]] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, values: Any, _context: Any, many: bool) -> None:
+        sent.append((statement, values[0] if many else values))
+
+    event.listen(database.engine, "before_cursor_execute", note)
+    work()
+    event.remove(database.engine, "before_cursor_execute", note)
+    with database.read() as session:
+        connection = session.connection()
+        plans = [
+            connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)
+            for statement, values in sent
+            if statement.startswith(("SELECT", "DELETE", "UPDATE"))
+        ]
+        return [step.detail for plan in plans for step in plan]
+
+
+@pytest.mark.parametrize("work", WORKS.values(), ids=WORKS.keys())
+def test_no_full_scan(url: str, work: Work) -> None:
+    """No query reads a whole table or a whole index."""
+    database = open_database(url)
+    training, _ = record_chain(database)
+    steps = explain(database, lambda: work(database, training))
+    database.close()
+    assert steps
+    assert [] == [step for step in steps if re.match(r"SCAN (TABLE )?lineage_", step)]
+
+
+@pytest.mark.parametrize("name", ["graph of an artifact", "graph of a run"])
+def test_graph_searches_the_edges_by_index(url: str, name: str) -> None:
+    """Each step of a walk finds its edges in an index that begins with where the walk stands."""
+    database = open_database(url)
+    training, _ = record_chain(database)
+    steps = explain(database, lambda: WORKS[name](database, training))
+    database.close()
+    on_edges = [step for step in steps if "lineage_run_artifact" in step]
+    by_key = r"SEARCH lineage_run_artifact USING COVERING INDEX \w+ \((run|artifact)_id=\? AND direction=\?\)"
+    assert on_edges
+    assert [] == [step for step in on_edges if not re.fullmatch(by_key, step)]
