@@ -26,8 +26,9 @@ $(STAMP): pyproject.toml constraints.txt
 demo: install
 	$(BIN)/python examples/story.py dengue_forecast demo
 
+# Two processes, each with a Prefect server of its own: a file's tests stay together.
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 check: install
 	$(BIN)/ruff check .

@@ -8,8 +8,8 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
+from server_api import connect
 from sites import ROOT, Site, run_program, script
 
 SKIPPED = shutil.ignore_patterns(
@@ -23,9 +23,13 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(shutil.copytree(ROOT, tmp_path_factory.mktemp("checkout") / "chapkit-flows", ignore=SKIPPED))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def site(server: str, checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """The example model deployed as the README says, twice, with a worker that waits for runs."""
+    """The example model deployed as the README says, twice, with a worker that waits for runs.
+
+    It is gone before other tests run: while a worker polls it, a busy server on SQLite can stand still for the
+    minute that Prefect lets a writer wait.
+    """
     home = tmp_path_factory.mktemp("site")
     environment = os.environ | {
         "PREFECT_INTEGRATIONS_CHAPKIT_FLOWS_HOME": str(home / "chapkit-flows"),
@@ -39,7 +43,7 @@ def site(server: str, checkout: Path, tmp_path_factory: pytest.TempPathFactory) 
     run("chapkit-flows", "blocks", "apply", "blocks/")
     deployments = tuple(run("prefect", "--no-prompt", "deploy", "--all") for _ in range(2))
     log = home / "worker.log"
-    with log.open("wb") as sink, httpx.Client(base_url=server, timeout=30) as api:
+    with log.open("wb") as sink, connect(server) as api:
         worker = subprocess.Popen(
             [script("prefect"), "worker", "start", "--pool", "forecasts"],
             cwd=checkout,

@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 from config_kinds import KINDS, models
+from server_api import connect
 
 from chapkit_flows import Model, ModelConfig
 
@@ -23,7 +24,8 @@ def deployed(server: str, request: pytest.FixtureRequest) -> Deployed:
 
 def create_run(server: str, deployment: str, config: Any) -> httpx.Response:
     parameters = {"config": config, "data": "data.csv"}
-    return httpx.post(f"{server}/deployments/{deployment}/create_flow_run", json={"parameters": parameters}, timeout=30)
+    with connect(server) as api:
+        return api.post(f"/deployments/{deployment}/create_flow_run", json={"parameters": parameters})
 
 
 @pytest.mark.parametrize("values", ["defaults", "own"])
@@ -56,7 +58,8 @@ def test_inline_values_are_accepted_and_wrong_ones_are_not(server: str, deployed
 def test_run_form_offers_the_configs_of_that_model(server: str, deployed: Deployed) -> None:
     """The parameter's schema names the model's own block type, and no other."""
     _, config_type, deployment = deployed
-    schema = httpx.get(f"{server}/deployments/{deployment}").json()["parameter_openapi_schema"]
+    with connect(server) as api:
+        schema = api.get(f"/deployments/{deployment}").json()["parameter_openapi_schema"]
     slugs = {
         name: definition["block_type_slug"]
         for name, definition in schema["definitions"].items()

@@ -1,5 +1,6 @@
 """Small models for tests: they learn a mean, and fail in the way that the variable FAULT names."""
 
+import atexit
 import os
 import shlex
 import sys
@@ -30,7 +31,9 @@ def generate():
 
 @cache
 def open_file():
-    return Path(__file__).open("rb")  # never closed: that is the fault
+    file = Path(__file__).open("rb")  # open while it is to be pickled: that is the fault
+    atexit.register(file.close)
+    return file
 
 
 UNPICKLABLE = {
