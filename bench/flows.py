@@ -17,10 +17,9 @@ ROWS = 1_000_000
 NUMBERS = ["disease_cases", "rainfall", "mean_temperature", "humidity", "population"]
 
 
-def overhead(rounds: int = 15) -> None:
-    """A warm train run of a trivial model beside a bare asynchronous flow with as many tasks."""
+def _bare_flow() -> Callable[[], Awaitable[object]]:
+    """An asynchronous Prefect flow of as many tasks as a training has, which do nothing."""
     from prefect import flow, task
-    from trivial import make_small, trivial
 
     @task
     async def empty() -> None:
@@ -31,6 +30,14 @@ def overhead(rounds: int = 15) -> None:
         for _ in range(6):
             await empty()
 
+    return bare
+
+
+def overhead(rounds: int = 15) -> None:
+    """A warm train run of a trivial model beside a bare asynchronous flow with as many tasks."""
+    from trivial import make_small, trivial
+
+    bare = _bare_flow()
     folder = Path(tempfile.mkdtemp())
     make_small(folder)
     config, data = trivial.config(), str(folder / "training.csv")
@@ -137,21 +144,29 @@ def _peak() -> int:
     return 1024 * int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))
 
 
-def history(count: int = 200, window: int = 7) -> None:
-    """The last of many predictions on one model beside the first, each the median of a few."""
+def history(count: int = 200, window: int = 9) -> None:
+    """The last of many predictions on one model beside the first, each the median of a few.
+
+    A bare flow before and after tells how much slower the Prefect server itself has become meanwhile.
+    """
     from trivial import make_small, trivial
 
     folder = Path(tempfile.mkdtemp())
     make_small(folder)
     historic, future = str(folder / "training.csv"), str(folder / "future.csv")
+    bare = _bare_flow()
 
-    async def work() -> list[float]:
+    async def work() -> tuple[list[float], list[float], list[float]]:
         trained = await trivial.train(trivial.config(), historic)
         await trivial.predict(trained.artifact_id, historic, future)
-        return [await _seconds(lambda: trivial.predict(trained.artifact_id, historic, future)) for _ in range(count)]
+        await bare()
+        before = [await _seconds(bare) for _ in range(window)]
+        ours = [await _seconds(lambda: trivial.predict(trained.artifact_id, historic, future)) for _ in range(count)]
+        return before, ours, [await _seconds(bare) for _ in range(window)]
 
-    seconds = asyncio.run(work())
-    _report(f"prediction {count} against prediction 1 on one model", seconds[-window:], seconds[:window], 1.1)
+    before, ours, after = asyncio.run(work())
+    _report(f"prediction {count} against prediction 1 on one model", ours[-window:], ours[:window], 1.1)
+    print(f"  a bare flow after them against before: {statistics.median(after) / statistics.median(before):.2f}")
 
 
 def start_up(rounds: int = 9) -> None:

@@ -8,6 +8,7 @@ import platform
 import socket
 from collections.abc import Mapping
 from datetime import datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -66,7 +67,9 @@ def artifact_from_manifest(document: Mapping[str, Any]) -> ArtifactRef:
         ) from error
 
 
+@cache
 def _library_versions() -> dict[str, str]:
+    """What this process has imported, whatever is installed later."""
     versions = {}
     for name, distribution in _LIBRARIES.items():
         try:

@@ -65,6 +65,13 @@ def numbers_of_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.cast(present, pa.float64())
 
 
+def parsing_pool() -> pa.MemoryPool:
+    """The allocator that gives back most of what the parser's threads freed; others keep up to a second frame."""
+    if "jemalloc" in pa.supported_memory_backends():
+        return pa.jemalloc_memory_pool()
+    return pa.system_memory_pool()
+
+
 class _CsvTable:
     """One reading of a file.
 
@@ -174,8 +181,7 @@ class _CsvTable:
                     read_options=self._read_options(),
                     parse_options=arrow_csv.ParseOptions(newlines_in_values=newlines),
                     convert_options=_convert_options(types, check_utf8=True),
-                    # Arrow's own pool keeps what its threads freed: the memory of a second frame.
-                    memory_pool=pa.system_memory_pool(),
+                    memory_pool=parsing_pool(),
                 )
             except pa.ArrowInvalid as error:
                 attempt.retire()

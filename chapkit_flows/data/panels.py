@@ -220,7 +220,8 @@ def _check_grid(panel: Panel, role: Role) -> Iterator[Diagnostic]:
             f"such as {names[place]!r} in {text}. Keep one row for each."
         )
         yield Diagnostic.error("duplicate_rows", message, role)
-    jumps = np.flatnonzero((steps > 1) & (keys[1:] // span == keys[:-1] // span))
+    jumps = np.flatnonzero(steps > 1)
+    jumps = jumps[keys[jumps + 1] // span == keys[jumps] // span]
     if len(jumps):
         place, period = divmod(int(keys[jumps[0]]), span)
         text = period_from_ordinal(period + first + 1, panel.period_type)

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import parquet
 
-from chapkit_flows.data.delimited import KEYS, check_names, is_stray, numbers_of_text, read_csv
+from chapkit_flows.data.delimited import KEYS, check_names, is_stray, numbers_of_text, parsing_pool, read_csv
 from chapkit_flows.data.sources import mask_uri, media_type_of, open_source
 from chapkit_flows.errors import UnreadableTable
 
@@ -50,7 +50,7 @@ def read_table(file: BinaryIO, *, media_type: str, numeric: Collection[str] = ()
     # Each column is freed as soon as it is converted; together they would take the memory of two frames.
     frame: pd.DataFrame = table.to_pandas(split_blocks=True, self_destruct=True, ignore_metadata=True)
     del table
-    pa.system_memory_pool().release_unused()
+    parsing_pool().release_unused()
     return frame
 
 

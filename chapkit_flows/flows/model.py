@@ -9,7 +9,6 @@ from functools import cached_property
 from typing import Any, cast
 
 from prefect import Flow
-from prefect.runtime import flow_run
 from prefect.settings import get_current_settings
 
 from chapkit_flows.configs.block import ModelConfig
@@ -150,19 +149,9 @@ class Model(ModelContract):
         return ModelFlow(
             function,
             name=f"{self.name}-{name}",
-            flow_run_name=lambda: _run_name(self.name),
             validate_parameters=True,
             persist_result=False,
             # Nothing is written there. Without it each run asks the server for its default result storage, twice,
             # through clients of their own: a fifth of the time of a small run.
             result_storage=get_current_settings().results.local_storage_path,
         )
-
-
-def _run_name(model: str) -> str:
-    """Model, config and data, as far as the run has them."""
-    given = flow_run.parameters
-    config = given.get("config")
-    parts = [model, getattr(config, "_block_document_name", None), given.get("model")]
-    parts += [str(given[key]).rstrip("/").rsplit("/", 1)[-1] for key in ("data", "future") if given.get(key)]
-    return " · ".join(str(part) for part in parts if part)

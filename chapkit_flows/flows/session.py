@@ -8,6 +8,7 @@ from dataclasses import fields, replace
 from types import TracebackType
 from typing import Any, Self
 
+from prefect.client.orchestration import get_client
 from prefect.context import FlowRunContext
 
 from chapkit_flows.artifacts.manifests import artifact_manifest
@@ -51,6 +52,7 @@ class RunSession:
         self.fact: RunFact
 
     async def __aenter__(self) -> Self:
+        await name_run(self.model.name)
         await asyncio.to_thread(self._open)
         return self
 
@@ -126,6 +128,23 @@ class RunSession:
             store.write_manifest(f"artifacts/{artifact.id}", artifact_manifest(artifact, run_id=self.fact.id))
         values = {item.name: getattr(outcome, item.name) for item in fields(outcome)}
         store.write_manifest(f"runs/{self.fact.id}", replace(self.fact, finished_at=now(), **values).to_dict())
+
+
+async def name_run(model: str) -> None:
+    """Name the flow run after its model, config and data, unless the flow has a way of its own to name its runs.
+
+    A flow's `flow_run_name` would do the same, but for that Prefect makes one more client: a tenth of a small run.
+    """
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None or context.flow is None or context.flow.flow_run_name:
+        return
+    given = context.parameters or {}
+    parts = [model, getattr(given.get("config"), "_block_document_name", None), given.get("model")]
+    parts += [str(given[key]).rstrip("/").rsplit("/", 1)[-1] for key in ("data", "future") if given.get(key)]
+    name = " · ".join(str(part) for part in parts if part)
+    async with get_client() as client:
+        await client.set_flow_run_name(context.flow_run.id, name)
+    context.flow_run.name = name
 
 
 def _status(error: BaseException) -> RunStatus:

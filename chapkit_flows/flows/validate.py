@@ -21,6 +21,7 @@ from chapkit_flows.errors import (
 from chapkit_flows.flows.check import Loaded, errors_first, has_errors, resolve_horizon
 from chapkit_flows.flows.ingest import fetch, parse_geo, parse_table
 from chapkit_flows.flows.results import ValidateResult
+from chapkit_flows.flows.session import name_run
 from chapkit_flows.flows.steps import prediction_findings, step, training_findings
 from chapkit_flows.flows.summary import publish_diagnostics
 from chapkit_flows.flows.training import find_training
@@ -38,6 +39,7 @@ async def validate(
     model: ModelContract, config: ModelConfig | None, artifact_id: str | None, inputs: Inputs
 ) -> ValidateResult:
     """Check the inputs of a training, or of a prediction if a trained model is named."""
+    await name_run(model.name)
     if artifact_id is None:
         findings = await check_training_inputs(model, config, inputs)
     else:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pandas as pd
 import pytest
@@ -160,6 +161,29 @@ def test_publishes_summary(story: dict[str, Any], flow: str) -> None:
     assert run.config.digest.removeprefix("sha256:")[:12] in summary.data
     assert (flow == "prediction") == ("](data:image/png;base64," in summary.data)
     assert (flow == "prediction") == (f'parent("train<br>{story["training"].id}")' in summary.data)
+
+
+def _name_on_server(flow_run_id: str) -> str:
+    async def ask() -> str:
+        async with get_client() as client:
+            return (await client.read_flow_run(UUID(flow_run_id))).name
+
+    return asyncio.run(ask())
+
+
+@pytest.mark.parametrize(("flow", "parts"), [("training", ["training.csv"]), ("prediction", ["{model}", "future.csv"])])
+def test_names_the_flow_run(story: dict[str, Any], flow: str, parts: list[str]) -> None:
+    """The name of a flow run says model, trained model and data, on the server and in the lineage."""
+    run = story[flow]
+    expected = " · ".join(["mean", *parts]).format(model=story["trained"].artifact_id)
+    assert expected == run.flow_run_name == _name_on_server(run.flow_run_id)
+
+
+def test_keeps_the_name_that_the_user_gives(server: str, home: Path, tables: dict[str, Path]) -> None:
+    """A flow that was told how to name its runs names them so."""
+    mean = _model("named")
+    trained = mean.train.with_options(flow_run_name="by hand")(mean.config(), str(tables["training"]))
+    assert "by hand" == _run(trained.run_id).flow_run_name == _name_on_server(trained.flow_run_id)
 
 
 def test_is_recorded_as_running_meanwhile(server: str, home: Path, tables: dict[str, Path]) -> None:

@@ -31,7 +31,7 @@ def generate():
 
 @cache
 def open_file():
-    file = Path(__file__).open("rb")  # open while it is to be pickled: that is the fault
+    file = Path(__file__).open("rb")  # noqa: SIM115 (open while it is to be pickled: that is the fault)
     atexit.register(file.close)
     return file
 
