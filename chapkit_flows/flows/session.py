@@ -19,7 +19,7 @@ from chapkit_flows.errors import StoreUnavailable
 from chapkit_flows.lineage.facts import Edge, Outcome, RunFact
 from chapkit_flows.lineage.record import finish, start
 from chapkit_flows.models.contract import ModelContract
-from chapkit_flows.refs import ArtifactRef, ConfigRef, RunRef, RunStatus, new_id, now
+from chapkit_flows.refs import ArtifactRef, ConfigRef, RunRef, RunStatus, new_id
 from chapkit_flows.resources import Resources, open_resources
 
 MAX_ERROR = 4000
@@ -111,23 +111,37 @@ class RunSession:
             code=self.model.code_version,
             metrics=self.metrics,
         )
+        expected, written = self._expect(outcome), True
         try:
-            self._write_manifests(outcome)
+            self._write_manifests(outcome, expected)
         except StoreUnavailable:
             # The store may be what the run failed on: its row says so all the same.
             if status == "completed":
                 raise
+            written = False
         self.fact = finish(self.resources.database, self.fact.id, outcome)
+        if written and expected != self.fact.to_dict():
+            # Another run brought in the same data meanwhile, or an earlier attempt left more than this one.
+            self._write_run_manifest(self.fact.to_dict())
         return self.fact
 
-    def _write_manifests(self, outcome: Outcome) -> None:
-        store = self.resources.store
+    def _expect(self, outcome: Outcome) -> dict[str, Any]:
+        """The run as the database will have it, if nothing else happened to its things meanwhile."""
+        values = {item.name: getattr(outcome, item.name) for item in fields(outcome)}
+        for direction in ("inputs", "outputs"):
+            values[direction] = tuple(sorted(values[direction], key=lambda edge: (edge.role, edge.artifact.id)))
+        return replace(self.fact, **values).to_dict()
+
+    def _write_manifests(self, outcome: Outcome, run: Mapping[str, Any]) -> None:
         made_here = [edge.artifact for edge in outcome.outputs]
         made_here += [edge.artifact for edge in outcome.inputs if edge.artifact.id in self._ingested]
         for artifact in made_here:
-            store.write_manifest(f"artifacts/{artifact.id}", artifact_manifest(artifact, run_id=self.fact.id))
-        values = {item.name: getattr(outcome, item.name) for item in fields(outcome)}
-        store.write_manifest(f"runs/{self.fact.id}", replace(self.fact, finished_at=now(), **values).to_dict())
+            document = artifact_manifest(artifact, run_id=self.fact.id)
+            self.resources.store.write_manifest(f"artifacts/{artifact.id}", document)
+        self._write_run_manifest(run)
+
+    def _write_run_manifest(self, run: Mapping[str, Any]) -> None:
+        self.resources.store.write_manifest(f"runs/{self.fact.id}", run)
 
 
 async def name_run(model: str) -> None:

@@ -10,6 +10,7 @@ from prefect.logging import get_run_logger
 from chapkit_flows.configs.block import ModelConfig
 from chapkit_flows.configs.versions import with_horizon
 from chapkit_flows.errors import (
+    ArtifactDeleted,
     ArtifactNotFound,
     ChapkitFlowsError,
     DataError,
@@ -32,7 +33,7 @@ from chapkit_flows.resources import open_resources
 
 Inputs = Mapping[str, str | None]
 
-_UNREADABLE = (DataError, ArtifactNotFound, InvalidId, ObjectMissing, DigestMismatch)
+_UNREADABLE = (DataError, ArtifactDeleted, ArtifactNotFound, InvalidId, ObjectMissing, DigestMismatch)
 
 
 async def validate(
