@@ -19,7 +19,7 @@ from chapkit_flows.errors import StoreUnavailable
 from chapkit_flows.lineage.facts import Edge, Outcome, RunFact
 from chapkit_flows.lineage.record import finish, start
 from chapkit_flows.models.contract import ModelContract
-from chapkit_flows.refs import ArtifactRef, ConfigRef, RunRef, RunStatus, new_id
+from chapkit_flows.refs import ArtifactRef, ConfigRef, RunRef, RunStatus, new_id, now
 from chapkit_flows.resources import Resources, open_resources
 
 MAX_ERROR = 4000
@@ -105,6 +105,7 @@ class RunSession:
         outcome = Outcome(
             status=status,
             error=error,
+            finished_at=now(),  # the manifest and the row must say the same
             inputs=tuple(self.inputs),
             outputs=tuple(self.outputs),
             config=self.config,

@@ -33,7 +33,7 @@ def dump(database: Database) -> Iterator[str]:
         for table in Table.metadata.sorted_tables:
             query = select(table).order_by(*table.primary_key.columns).execution_options(yield_per=_BATCH)
             for row in session.execute(query):
-                yield dump_json({"table": table.name, "row": dict(row._mapping)})
+                yield dump_json({"table": table.name, "row": dict(row._mapping)}, sort_keys=True)
 
 
 def load(database: Database, lines: Iterable[str]) -> int:

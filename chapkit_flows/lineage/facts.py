@@ -29,12 +29,13 @@ class Outcome:
 
     Attributes:
         error: What people should know of a failure.
+        finished_at: When it ended; None for the moment at which that is recorded.
         metrics: Numbers about the run by name; they may be NaN or infinite.
     """
 
     status: RunStatus
     error: str | None = None
-    finished_at: datetime = field(default_factory=now)
+    finished_at: datetime | None = None
     inputs: tuple[Edge, ...] = ()
     outputs: tuple[Edge, ...] = ()
     config: ConfigRef | None = None

@@ -23,7 +23,7 @@ from chapkit_flows.lineage.tables import (
     RunArtifactRow,
     RunRow,
 )
-from chapkit_flows.refs import ArtifactRef, CodeVersion, ConfigRef, RunRef
+from chapkit_flows.refs import ArtifactRef, CodeVersion, ConfigRef, RunRef, now
 
 
 def start(database: Database, run: RunRef) -> RunFact:
@@ -127,18 +127,20 @@ def _find_started(session: Session, run: RunRef) -> RunRow | None:
 
 def _record_outcome(session: Session, row: RunRow, outcome: Outcome) -> None:
     """What an earlier attempt knew and this one did not reach (config, code, inputs) is kept."""
-    row.status, row.error, row.finished_at = outcome.status, outcome.error, outcome.finished_at
+    moment = outcome.finished_at or now()
+    row.status, row.error, row.finished_at = outcome.status, outcome.error, moment
     if outcome.config is not None:
-        _record_config(session, outcome.config, outcome.finished_at)
+        _record_config(session, outcome.config, first_used=row.started_at)
         row.config_digest, row.config_name = outcome.config.digest, outcome.config.name
     if outcome.code is not None:
         _record_code(session, outcome.code)
         row.code_digest = outcome.code.digest
     _record_edges(session, row.id, outcome)
+    _take_out_of_trash(session, row.id, outcome, moment)
     _record_metrics(session, row.id, outcome.metrics)
 
 
-def _record_config(session: Session, config: ConfigRef, moment: datetime) -> None:
+def _record_config(session: Session, config: ConfigRef, *, first_used: datetime) -> None:
     known = select(col(ConfigVersionRow.digest)).where(col(ConfigVersionRow.digest) == config.digest)
     if session.scalar(known) is None:
         values = {
@@ -146,7 +148,7 @@ def _record_config(session: Session, config: ConfigRef, moment: datetime) -> Non
             "block_type": config.block_type,
             "name": config.name,
             "content": dict(config.content),
-            "created_at": moment,
+            "created_at": first_used,
         }
         session.execute(insert(ConfigVersionRow), [values])
 
@@ -179,10 +181,14 @@ def _record_edges(session: Session, run_id: str, outcome: Outcome) -> None:
     ]
     if rows:
         session.execute(insert(RunArtifactRow), rows)
-    if inputs and outcome.status == "completed":
-        # Data that somebody deleted and that a run has read again, from where it came, is wanted again.
-        read_again = [ids[edge.artifact.id] for edge in inputs]
-        close_deletions(session, read_again, actor=f"run {run_id}", moment=outcome.finished_at)
+
+
+def _take_out_of_trash(session: Session, run_id: str, outcome: Outcome, moment: datetime) -> None:
+    """Data that somebody deleted and that a run has read again, from where it came, is wanted again."""
+    if outcome.status == "completed" and outcome.inputs:
+        read = (col(RunArtifactRow.run_id) == run_id, col(RunArtifactRow.direction) == "input")
+        inputs = session.scalars(select(col(RunArtifactRow.artifact_id)).where(*read)).all()
+        close_deletions(session, inputs, actor=f"run {run_id}", moment=moment)
 
 
 def _load_recorded_edges(session: Session, run_id: str) -> list[tuple[str, str, ArtifactRow]]:

@@ -11,9 +11,10 @@ from postgresql import create_database, url_of_database
 from chapkit_flows.lineage.engine import Database, open_database
 from chapkit_flows.refs import new_id
 from chapkit_flows.testing.databases import LineageContract
+from chapkit_flows.testing.deletions import DeletionContract, DumpContract
 
 
-class TestSQLite(LineageContract):
+class TestSQLite(LineageContract, DeletionContract, DumpContract):
     @pytest.fixture
     def database(self, tmp_path: Path) -> Iterator[Database]:
         database = open_database(f"sqlite:///{tmp_path}/lineage.db")
@@ -21,7 +22,7 @@ class TestSQLite(LineageContract):
         database.close()
 
 
-class TestMemory(LineageContract):
+class TestMemory(LineageContract, DeletionContract, DumpContract):
     @pytest.fixture
     def database(self) -> Iterator[Database]:
         database = open_database("sqlite://")
@@ -29,7 +30,7 @@ class TestMemory(LineageContract):
         database.close()
 
 
-class TestPostgreSQL(LineageContract):
+class TestPostgreSQL(LineageContract, DeletionContract, DumpContract):
     @pytest.fixture
     def database(self, postgresql: str) -> Iterator[Database]:
         name = f"test_{new_id().lower()}"
