@@ -74,7 +74,18 @@ class ModelConfig(Block):
         schema = handler(core_schema)
         # The server checks a parameter against oneOf(block schema, reference). A reference to a block whose
         # fields all have defaults fits both, and is refused unless the first branch excludes it.
-        handler.resolve_ref_schema(schema)["dependentSchemas"] = {"$ref": {"required": ["__inline_value__"]}}
+        resolved = handler.resolve_ref_schema(schema)
+        resolved["dependentSchemas"] = {"$ref": {"required": ["__inline_value__"]}}
+        # The first run form of Prefect's UI drops the keyword above before it asks the server; this it keeps.
+        resolved.setdefault("properties", {})["$ref"] = {"type": "object", "required": ["__inline_value__"]}
+        return schema
+
+    @classmethod
+    def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """The schema of the block type: its own fields only, for the form in which one creates a config."""
+        schema = super().model_json_schema(*args, **kwargs)
+        for part in (schema, *schema.get("definitions", {}).values(), *schema.get("$defs", {}).values()):
+            part.get("properties", {}).pop("$ref", None)
         return schema
 
     @model_validator(mode="before")
