@@ -56,7 +56,9 @@ class ChapkitFlowsError(Exception):
     exit_code: ClassVar[int] = 2
 
     def __init__(self, message: str = "") -> None:
-        super().__init__(message or inspect.cleandoc(type(self).__doc__ or ""))
+        text = message or inspect.cleandoc(type(self).__doc__ or "")
+        # A file name that is not UTF-8 could neither be logged nor recorded.
+        super().__init__(text.encode(errors="replace").decode())
 
 
 class ConfigError(ChapkitFlowsError):
