@@ -33,6 +33,13 @@ class ChapkitFlowsSettings(PrefectBaseSettings):
     script_timeout_seconds: Annotated[
         float, Field(gt=0, description="A command of a shell model that runs longer than this is stopped.")
     ] = 6 * 3600.0
+    allow_pickle: Annotated[
+        bool,
+        Field(description="Whether a trained model that is kept as a pickle may be loaded: reading one runs code."),
+    ] = True
+    max_load_bytes: Annotated[
+        int, Field(ge=0, description="A trained model with more bytes than this is not loaded; 0 sets no limit.")
+    ] = 8 << 30
 
     def resolved_storage_url(self) -> str:
         """The URL of the store."""

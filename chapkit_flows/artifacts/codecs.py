@@ -19,7 +19,7 @@ import pyarrow as pa
 from chapkit_flows.artifacts import pickles, trees
 from chapkit_flows.artifacts.store import Store, StoredObject
 from chapkit_flows.artifacts.trees import StoredTree
-from chapkit_flows.errors import ArtifactError, UnpicklableModel
+from chapkit_flows.errors import ArtifactError, ArtifactTooLarge, UnpicklableModel
 from chapkit_flows.refs import ArtifactRef
 
 ENTRY_POINTS = "chapkit_flows.codecs"
@@ -44,11 +44,13 @@ class CodecContext:
         namespace: The globals of the model's module.
         folder: Where a folder is to be restored.
         allow_pickle: Whether reading may run code.
+        max_bytes: How much may be read; 0 sets no limit.
     """
 
     namespace: Mapping[str, Any] | None = None
     folder: Path | None = None
     allow_pickle: bool = True
+    max_bytes: int = 0
 
 
 class Codec(Protocol):
@@ -93,16 +95,25 @@ def load(
     folder: Path | None = None,
     namespace: Mapping[str, Any] | None = None,
     allow_pickle: bool = True,
+    max_bytes: int = 0,
 ) -> Any:
     """Read a stored value; of a stored folder, restore it into `folder` and return that path.
 
     Raises:
+        ArtifactTooLarge: It has more than `max_bytes`, which are not read then.
         ObjectMissing: The store does not hold it.
         DigestMismatch: The stored bytes are damaged.
         UnpicklableModel: The pickle needs something that is gone, or pickles are not allowed.
         ArtifactError: There is no such codec.
     """
-    context = CodecContext(namespace=namespace, folder=folder, allow_pickle=allow_pickle)
+    # The recorded size of a folder is that of its files; of other artifacts the stored bytes count as well.
+    size = max(ref.size, store.size(ref.digest) or 0) if max_bytes else 0
+    if size > max_bytes:
+        raise ArtifactTooLarge(
+            f"The artifact {ref.id} has {size} bytes, and at most {max_bytes} may be loaded. If there is room for it, "
+            "raise the setting max_load_bytes (PREFECT_INTEGRATIONS_CHAPKIT_FLOWS_MAX_LOAD_BYTES)."
+        )
+    context = CodecContext(namespace=namespace, folder=folder, allow_pickle=allow_pickle, max_bytes=max_bytes)
     return _named(ref.codec).load(store, ref.digest, context)
 
 
@@ -124,7 +135,7 @@ class FolderCodec:
         """Restore into the folder of the context."""
         if context.folder is None:
             raise ArtifactError(f"The artifact {digest} is a folder. Say where to restore it: load(…, folder=…).")
-        trees.get_tree(store, digest, context.folder)
+        trees.get_tree(store, digest, context.folder, max_bytes=context.max_bytes or trees.MAX_BYTES)
         return context.folder
 
 
@@ -218,7 +229,8 @@ class PickleCodec:
         if not context.allow_pickle:
             raise UnpicklableModel(
                 f"The artifact {digest} is a pickle, and reading pickles is switched off, since it runs code. "
-                "Allow it only for a store that nobody else can write."
+                "Allow it only for a store that nobody else can write, with the setting allow_pickle "
+                "(PREFECT_INTEGRATIONS_CHAPKIT_FLOWS_ALLOW_PICKLE=true)."
             )
         with store.open(digest) as file:
             return pickles.load_model(file, namespace=context.namespace)

@@ -172,7 +172,7 @@ def download(options: argparse.Namespace) -> int:
                 zip_tree(resources.store, artifact.digest, archive)
         else:
             with whole_path(target) as part:
-                load(resources.store, artifact, folder=part)
+                load(resources.store, artifact, folder=part, allow_pickle=False)
     elif artifact.codec == "parquet" and target.suffix == ".csv":
         write_prediction(artifact.id, target)
     else:

@@ -127,6 +127,20 @@ def _is_broad(handler: ast.ExceptHandler) -> bool:
     return any(isinstance(name, ast.Name) and name.id in ("Exception", "BaseException") for name in caught)
 
 
+def test_pickles_are_loaded_in_one_place() -> None:
+    """Only the step that predicts loads stored values without ruling out pickles."""
+    places = [
+        place.split(" ")[1]
+        for place, node in _functions()
+        for call in ast.walk(node)
+        if isinstance(call, ast.Call)
+        and ast.unparse(call.func) in ("load", "codecs.load")
+        and not place.startswith(("chapkit_flows/testing/", "chapkit_flows/artifacts/codecs.py"))
+        and "allow_pickle=False" not in ast.unparse(call)
+    ]
+    assert ["_load_trained"] == places
+
+
 def test_no_import_cycle() -> None:
     """The modules can be put in an order in which each imports earlier ones only."""
     assert len(MODULES) == len(list(TopologicalSorter({name: _imported(name) for name in MODULES}).static_order()))

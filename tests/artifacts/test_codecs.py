@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from chapkit_flows.artifacts import codecs
 from chapkit_flows.artifacts.codecs import CodecContext, Saved, load, save
 from chapkit_flows.artifacts.store import Store, StoredObject, open_store
-from chapkit_flows.errors import ArtifactError, DigestMismatch, UnpicklableModel
+from chapkit_flows.errors import ArtifactError, ArtifactTooLarge, DigestMismatch, UnpicklableModel, UnsafeTree
 from chapkit_flows.refs import ArtifactRef, new_id
 
 
@@ -179,6 +180,31 @@ def test_pickles_switched_off(store: Store) -> None:
     with pytest.raises(UnpicklableModel, match="switched off"):
         load(store, ref_to(pickled), allow_pickle=False)
     assert 3 == len(load(store, ref_to(framed), allow_pickle=False))
+
+
+@pytest.mark.parametrize("kind", ["pickle", "frame", "folder"])
+def test_value_that_is_too_large(store: Store, tmp_path: Path, kind: str) -> None:
+    """What has more bytes than allowed is refused with both numbers before it is read; at the limit it is loaded."""
+    folder = tmp_path / "source"
+    folder.mkdir()
+    (folder / "a").write_bytes(bytes(10_000))
+    ref = ref_to(save(store, {"pickle": bytes(10_000), "frame": FRAMES["codes"], "folder": folder}[kind]))
+    with pytest.raises(ArtifactTooLarge, match=f"{ref.size} bytes.*at most {ref.size - 1} .*max_load_bytes"):
+        load(store, ref, folder=tmp_path / "target", max_bytes=ref.size - 1)
+    assert not (tmp_path / "target").exists()
+    load(store, ref, folder=tmp_path / "target", max_bytes=ref.size)
+
+
+@pytest.mark.parametrize("kind", ["pickle", "folder"])
+def test_recorded_size_that_is_too_small(store: Store, tmp_path: Path, kind: str) -> None:
+    """A reference that understates the size does not get around the limit."""
+    folder = tmp_path / "source"
+    folder.mkdir()
+    (folder / "a").write_bytes(bytes(10_000))
+    ref = replace(ref_to(save(store, {"pickle": bytes(10_000), "folder": folder}[kind])), size=1)
+    with pytest.raises(ArtifactTooLarge if kind == "pickle" else UnsafeTree, match="10"):
+        load(store, ref, folder=tmp_path / "target", max_bytes=9_000)
+    assert not (tmp_path / "target").exists()
 
 
 def test_damaged_pickle_is_not_run(store: Store, tmp_path: Path) -> None:
