@@ -26,6 +26,13 @@ class ChapkitFlowsSettings(PrefectBaseSettings):
     storage_options: Annotated[
         dict[str, Any], Field(description="Keyword arguments for the fsspec file system, as JSON.")
     ] = {}
+    storage_block: Annotated[
+        str | None,
+        Field(
+            description="Name of a saved block of type artifact-location; with one, storage_url and storage_options "
+            "are not used."
+        ),
+    ] = None
     database_url: Annotated[
         SecretStr | None,
         Field(description="SQLAlchemy URL of the lineage database; default: `lineage.db` below home."),

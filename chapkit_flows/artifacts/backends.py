@@ -12,6 +12,7 @@ import io
 import os
 import re
 import tempfile
+import traceback
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -48,6 +49,7 @@ _REMEDIES = {
     errno.ENOTDIR: "A file lies where a folder is needed. Move it away, or set another storage URL.",
     errno.EEXIST: "A file lies where a folder is needed. Move it away, or set another storage URL.",
 }
+_SECRET_NAMES = re.compile(r"(?i)secret|passw|passphrase|token|key|credential|connection_string|sas")
 _ANY_REMEDY = "Check its URL, rights, network and free space."
 
 
@@ -156,14 +158,17 @@ class RemoteBackend:
 
     def __init__(self, url: str, scheme: str, options: Mapping[str, Any]) -> None:
         self.url = mask_url(url)
-        self._secret_url = url
+        # Longest first: a secret may be part of another one.
+        hidden = sorted({url, *_secret_values(options)}, key=len, reverse=True)
+        self._masks = {secret: self.url if secret == url else "***" for secret in hidden if secret != self.url}
         self._scheme = scheme
         self._foreign: tuple[type[BaseException], ...] = (OSError,)
         try:
             # Another process may write at any time, so a listing must not be remembered.
             fresh = {"use_listings_cache": False} if scheme in _OBJECT_STORES else {}
             fsspec.get_filesystem_class(scheme)
-            self._foreign = (OSError, *_foreign_errors(scheme))
+            # Drivers answer options that do not fit with a ValueError, some as late as when they connect.
+            self._foreign = (OSError, ValueError, *_foreign_errors(scheme))
             with self.guard("opened"):
                 self._files, root = fsspec.core.url_to_fs(url, **{**fresh, **options})
         except ImportError as error:
@@ -179,7 +184,10 @@ class RemoteBackend:
         try:
             yield
         except self._foreign as error:
-            raise _unavailable(self.url, action, error, secret=self._secret_url) from error
+            told = "".join(traceback.format_exception(error))
+            wrapped = _unavailable(self.url, action, error, masks=self._masks)
+            # The log of a run shows the cause as well, which must not tell a secret.
+            raise wrapped from (None if any(secret in told for secret in self._masks) else error)
 
     @contextmanager
     def spool(self) -> Iterator[BinaryIO]:
@@ -252,6 +260,16 @@ class RemoteBackend:
         self._files.put_file(spooled.name, path, **limits.get(self._scheme, {}))
 
 
+def _secret_values(options: Mapping[str, Any], *, within: bool = False) -> Iterator[str]:
+    """The texts under names that sound secret, at any depth; shorter ones would be found in ordinary words."""
+    for name, value in options.items():
+        secret = within or bool(_SECRET_NAMES.search(str(name)))
+        if isinstance(value, Mapping):
+            yield from _secret_values(value, within=secret)
+        elif secret and isinstance(value, str) and len(value) > 4:
+            yield value
+
+
 def _read_only_opener(path: str, flags: int) -> int:
     """Objects never change: a file without write permission also survives a careless user."""
     return os.open(path, flags, 0o444)
@@ -287,10 +305,12 @@ def _foreign_errors(scheme: str) -> tuple[type[BaseException], ...]:
     return tuple(errors)
 
 
-def _unavailable(url: str, action: str, error: BaseException, *, secret: str = "") -> StoreUnavailable:
+def _unavailable(
+    url: str, action: str, error: BaseException, *, masks: Mapping[str, str] | None = None
+) -> StoreUnavailable:
     number = error.errno if isinstance(error, OSError) else None
     reason = (error.strerror if isinstance(error, OSError) and error.strerror else str(error)) or type(error).__name__
-    if secret:
-        reason = reason.replace(secret, url)
+    for secret, shown in (masks or {}).items():
+        reason = reason.replace(secret, shown)
     remedy = _REMEDIES.get(number, _ANY_REMEDY) if number is not None else _ANY_REMEDY
     return StoreUnavailable(f"The store {url} cannot be {action}: {reason.rstrip('.')}. {remedy}")
