@@ -17,6 +17,7 @@ import pandas as pd
 import pyarrow as pa
 
 from chapkit_flows.artifacts import pickles, trees
+from chapkit_flows.artifacts.estimators import SkopsCodec
 from chapkit_flows.artifacts.store import Store, StoredObject
 from chapkit_flows.artifacts.trees import StoredTree
 from chapkit_flows.errors import ArtifactError, ArtifactTooLarge, UnpicklableModel
@@ -54,7 +55,10 @@ class CodecContext:
 
 
 class Codec(Protocol):
-    """One way to keep a value. Other packages offer theirs as entry points of the group `chapkit_flows.codecs`."""
+    """One way to keep a value. Other packages offer theirs as entry points of the group `chapkit_flows.codecs`.
+
+    A codec may have `libraries`, names of distributions: a manifest then records their versions.
+    """
 
     name: str
     media_type: str
@@ -115,6 +119,11 @@ def load(
         )
     context = CodecContext(namespace=namespace, folder=folder, allow_pickle=allow_pickle, max_bytes=max_bytes)
     return _named(ref.codec).load(store, ref.digest, context)
+
+
+def libraries_of(codec: str) -> tuple[str, ...]:
+    """The distributions that a codec names; none for `raw` and for a codec that is not installed."""
+    return next((tuple(getattr(one, "libraries", ())) for one in _codecs() if one.name == codec), ())
 
 
 class FolderCodec:
@@ -240,7 +249,7 @@ class PickleCodec:
 def _codecs() -> tuple[Codec, ...]:
     """The codecs of other packages come before the pickle, which takes everything."""
     others = [entry.load()() for entry in entry_points(group=ENTRY_POINTS)]
-    return (FolderCodec(), *others, ParquetCodec(), JsonCodec(), PickleCodec())
+    return (FolderCodec(), *others, ParquetCodec(), JsonCodec(), SkopsCodec(), PickleCodec())
 
 
 def _named(name: str) -> Codec:

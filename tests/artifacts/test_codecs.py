@@ -6,6 +6,7 @@ import io
 import json
 import math
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 
 from chapkit_flows.artifacts import codecs
 from chapkit_flows.artifacts.codecs import CodecContext, Saved, load, save
+from chapkit_flows.artifacts.manifests import artifact_manifest
 from chapkit_flows.artifacts.store import Store, StoredObject, open_store
 from chapkit_flows.errors import ArtifactError, ArtifactTooLarge, DigestMismatch, UnpicklableModel, UnsafeTree
 from chapkit_flows.refs import ArtifactRef, new_id
@@ -223,6 +225,7 @@ class UpperCodec:
 
     name = "upper"
     media_type = "text/plain"
+    libraries = ("hypothesis", "not-installed")
 
     def accepts(self, value: Any) -> bool:
         return isinstance(value, str) and value.isupper()
@@ -236,7 +239,7 @@ class UpperCodec:
 
 
 def test_codec_of_another_package(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A codec that an installed package offers by entry point is picked by value and by name."""
+    """A codec that an installed package offers by entry point is picked by value and name; its libraries are noted."""
     information = tmp_path / "upper_codec-1.dist-info"
     information.mkdir()
     (information / "METADATA").write_text("Metadata-Version: 2.1\nName: upper-codec\nVersion: 1\n")
@@ -248,5 +251,7 @@ def test_codec_of_another_package(store: Store, tmp_path: Path, monkeypatch: pyt
         assert ("upper", "text/plain") == (saved.codec, saved.media_type)
         assert "LOUD" == load(store, ref_to(saved))
         assert "cloudpickle" == save(store, "quiet").codec
+        libraries = artifact_manifest(ref_to(saved), run_id=None)["libraries"]
+        assert (version("hypothesis"), "unknown") == (libraries["hypothesis"], libraries["not_installed"])
     finally:
         codecs._codecs.cache_clear()
