@@ -14,18 +14,22 @@ import re
 import tempfile
 import traceback
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
 
 import fsspec
+from fsspec.callbacks import Callback, NoOpCallback
 
 from chapkit_flows.errors import StoreUnavailable
 
 MIB = 1 << 20
 SMALL = 8 * MIB
 """Up to this size an object of a remote store is moved in one request; it is the part size of larger ones."""
+
+Progress = Callable[[str, int], None]
+"""Told what is being done (`download`, `check`, `write`) and to how many bytes more. Threads may call it at once."""
 
 _PARTS = 9000
 """S3 allows 10 000 parts to an upload."""
@@ -74,8 +78,8 @@ class Backend(Protocol):
     def publish(self, spooled: BinaryIO, key: str, *, overwrite: bool = False) -> None:
         """Give the spooled bytes a key, all at once. Without `overwrite`, one of that size is left as it is."""
 
-    def open(self, key: str) -> BinaryIO:
-        """A seekable local file of the bytes.
+    def open(self, key: str, *, progress: Progress | None = None) -> BinaryIO:
+        """A seekable local file of the bytes; `progress` is told of those that come from elsewhere.
 
         Raises:
             FileNotFoundError: The key is absent.
@@ -129,7 +133,7 @@ class LocalBackend:
             # Also for an object that was there: its writer may still be on the way to this line.
             _sync_folder(target.parent)
 
-    def open(self, key: str) -> BinaryIO:
+    def open(self, key: str, *, progress: Progress | None = None) -> BinaryIO:
         """Open the file itself."""
         try:
             return (self.root / key).open("rb")
@@ -214,7 +218,7 @@ class RemoteBackend:
             self._upload(spooled, unfinished, size)
             self._files.mv(unfinished, target)
 
-    def open(self, key: str) -> BinaryIO:
+    def open(self, key: str, *, progress: Progress | None = None) -> BinaryIO:
         """Download: small objects into memory, others into a temporary file."""
         path = self._path(key)
         size = self.size(key)
@@ -227,7 +231,8 @@ class RemoteBackend:
                 target = Path(folder) / "object"
                 # By default s3fs holds many parts of 50 MiB at once.
                 limits = {"chunksize": SMALL, "max_concurrency": 2} if self._scheme == "s3" else {}
-                self._files.get_file(path, str(target), **limits)
+                told = _Told(progress) if progress else NoOpCallback()
+                self._files.get_file(path, str(target), callback=told, **limits)
                 return target.open("rb")  # an open file outlives its name
 
     def size(self, key: str) -> int | None:
@@ -258,6 +263,20 @@ class RemoteBackend:
         part = max(SMALL, -(-size // _PARTS))
         limits = {"s3": {"chunksize": part, "max_concurrency": 2}, "gs": {"chunksize": part}}
         self._files.put_file(spooled.name, path, **limits.get(self._scheme, {}))
+
+
+class _Told(Callback):  # type: ignore[misc]  # fsspec has no types
+    """What fsspec reports of a download, as bytes more."""
+
+    def __init__(self, progress: Progress) -> None:
+        super().__init__()
+        self._progress = progress
+        self._before = 0
+
+    def call(self, hook_name: str | None = None, **kwargs: Any) -> None:
+        if self.value > self._before:
+            self._progress("download", self.value - self._before)
+            self._before = self.value
 
 
 def _secret_values(options: Mapping[str, Any], *, within: bool = False) -> Iterator[str]:
