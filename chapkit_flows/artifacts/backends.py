@@ -43,6 +43,8 @@ _FOREIGN_ERRORS = {
 }
 _OBJECT_STORES = ("s3", "gs", "az")
 
+_S3_CONFIG = {"connect_timeout": 10, "read_timeout": 30, "retries": {"mode": "standard", "total_max_attempts": 3}}
+
 _REMEDIES = {
     errno.ENOSPC: "There is no space left. Free some, or set another storage URL.",
     errno.EDQUOT: "Its quota is used up, no space left. Free some, or set another storage URL.",
@@ -168,13 +170,11 @@ class RemoteBackend:
         self._scheme = scheme
         self._foreign: tuple[type[BaseException], ...] = (OSError,)
         try:
-            # Another process may write at any time, so a listing must not be remembered.
-            fresh = {"use_listings_cache": False} if scheme in _OBJECT_STORES else {}
             fsspec.get_filesystem_class(scheme)
             # Drivers answer options that do not fit with a ValueError, some as late as when they connect.
             self._foreign = (OSError, ValueError, *_foreign_errors(scheme))
             with self.guard("opened"):
-                self._files, root = fsspec.core.url_to_fs(url, **{**fresh, **options})
+                self._files, root = fsspec.core.url_to_fs(url, **_with_defaults(scheme, options))
         except ImportError as error:
             raise StoreUnavailable(
                 f"The driver for {scheme}:// is not installed, so the store {self.url} cannot be opened. "
@@ -263,6 +263,18 @@ class RemoteBackend:
         part = max(SMALL, -(-size // _PARTS))
         limits = {"s3": {"chunksize": part, "max_concurrency": 2}, "gs": {"chunksize": part}}
         self._files.put_file(spooled.name, path, **limits.get(self._scheme, {}))
+
+
+def _with_defaults(scheme: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The options, and what a driver should do where they do not say."""
+    if scheme == "sftp":
+        # sshfs would take any host for the right one; this stands for ~/.ssh/known_hosts.
+        return {"known_hosts": (), **options}
+    if scheme == "s3":
+        # A request to a silent server would end after a minute, be repeated five times, and that five times again.
+        options = {**options, "config_kwargs": {**_S3_CONFIG, **options.get("config_kwargs", {})}}
+    # Another process may write at any time, so a listing must not be remembered.
+    return {"use_listings_cache": False, **options} if scheme in _OBJECT_STORES else options
 
 
 class _Told(Callback):  # type: ignore[misc]  # fsspec has no types

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 import uuid
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -76,3 +80,75 @@ class TestS3Store(StoreContract):
         """Writing to a bucket that does not exist is an error that names the store."""
         with pytest.raises(StoreUnavailable, match="s3://no-such-bucket/x"):
             open_store("s3://no-such-bucket/x", options=s3_options).write_manifest("a", {})
+
+
+@dataclass(frozen=True, kw_only=True)
+class SftpSite:
+    """An SFTP server: where its folder is, and options that lead there."""
+
+    url: str
+    folder: Path
+    options: dict[str, Any]
+
+
+@pytest.fixture(scope="session")
+def sftp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SftpSite]:
+    """An SFTP server of this process that asks for a password."""
+    asyncssh = pytest.importorskip("asyncssh", reason="needs the extra sftp")
+    pytest.importorskip("sshfs", reason="needs the extra sftp")
+    folder = tmp_path_factory.mktemp("sftp")
+    key = asyncssh.generate_private_key("ssh-ed25519")
+
+    class Server(asyncssh.SSHServer):  # type: ignore[misc]  # imported above
+        def password_auth_supported(self) -> bool:
+            return True
+
+        def validate_password(self, username: str, password: str) -> bool:
+            return (username, password) == ("tester", "test-secret")
+
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+
+    async def listen() -> Any:
+        return await asyncssh.listen("127.0.0.1", 0, server_factory=Server, server_host_keys=[key], sftp_factory=True)
+
+    async def stop() -> None:
+        listener.close()
+        await listener.wait_closed()
+
+    listener = asyncio.run_coroutine_threadsafe(listen(), loop).result(10)
+    port = listener.get_port()
+    known = folder / "known_hosts"
+    known.write_text(f"[127.0.0.1]:{port} {key.export_public_key().decode()}")
+    options = {"username": "tester", "password": "test-secret", "known_hosts": str(known), "client_keys": None}
+    yield SftpSite(url=f"sftp://127.0.0.1:{port}{folder}", folder=folder, options=options)
+    asyncio.run_coroutine_threadsafe(stop(), loop).result(10)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join(10)
+    loop.close()
+
+
+class TestSftpStore(StoreContract):
+    @pytest.fixture
+    def store(self, sftp: SftpSite) -> Store:
+        return open_store(f"{sftp.url}/{uuid.uuid4().hex}", options=sftp.options)
+
+    def test_wrong_password(self, sftp: SftpSite) -> None:
+        """A password that is refused is an error that names the store and not the password."""
+        with pytest.raises(StoreUnavailable, match=r"sftp://127\.0\.0\.1") as caught:
+            open_store(sftp.url, options=sftp.options | {"password": "wrong-secret"})
+        assert "wrong-secret" not in str(caught.value)
+
+    def test_unknown_host(self, sftp: SftpSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A host whose key is not among the known ones gets no password, unless known_hosts says otherwise."""
+        monkeypatch.setenv("HOME", str(tmp_path))
+        options = {name: value for name, value in sftp.options.items() if name != "known_hosts"}
+        with pytest.raises(StoreUnavailable, match=r"[Hh]ost key is not trusted"):
+            open_store(sftp.url, options=options)
+        assert not open_store(sftp.url, options=options | {"known_hosts": None}).has("sha256:" + "0" * 64)
+
+    def test_server_that_is_gone(self, sftp: SftpSite) -> None:
+        """A server that does not answer is an error that names the store."""
+        with pytest.raises(StoreUnavailable, match=r"sftp://127\.0\.0\.1:9/x"):
+            open_store("sftp://127.0.0.1:9/x", options=sftp.options)
