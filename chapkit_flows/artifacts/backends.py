@@ -43,7 +43,7 @@ _FOREIGN_ERRORS = {
 }
 _OBJECT_STORES = ("s3", "gs", "az")
 
-_S3_CONFIG = {"connect_timeout": 10, "read_timeout": 30, "retries": {"mode": "standard", "total_max_attempts": 3}}
+_S3_CONFIG = {"connect_timeout": 10, "read_timeout": 20, "retries": {"mode": "standard", "total_max_attempts": 3}}
 
 _REMEDIES = {
     errno.ENOSPC: "There is no space left. Free some, or set another storage URL.",
@@ -78,7 +78,10 @@ class Backend(Protocol):
         """A new empty local file to fill and `publish`; it is gone after the block."""
 
     def publish(self, spooled: BinaryIO, key: str, *, overwrite: bool = False) -> None:
-        """Give the spooled bytes a key, all at once. Without `overwrite`, one of that size is left as it is."""
+        """Give the spooled bytes a key, all at once. Without `overwrite`, one that has them is left as it is.
+
+        Whether it has them may be judged by its size where reading is dear.
+        """
 
     def open(self, key: str, *, progress: Progress | None = None) -> BinaryIO:
         """A seekable local file of the bytes; `progress` is told of those that come from elsewhere.
@@ -128,7 +131,7 @@ class LocalBackend:
         """Make the bytes durable, then the name, then the folder that holds the name."""
         target = self.root / key
         with self.guard("written"):
-            if overwrite or self.size(key) != spooled.seek(0, os.SEEK_END):
+            if overwrite or not _holds(target, spooled):
                 os.fsync(spooled.fileno())
                 _make_folder(target.parent)
                 Path(spooled.name).replace(target)
@@ -304,6 +307,21 @@ def _secret_values(options: Mapping[str, Any], *, within: bool = False) -> Itera
 def _read_only_opener(path: str, flags: int) -> int:
     """Objects never change: a file without write permission also survives a careless user."""
     return os.open(path, flags, 0o444)
+
+
+def _holds(path: Path, spooled: BinaryIO) -> bool:
+    """Whether a file has these very bytes: one with a flipped bit or a bad sector is to be replaced."""
+    try:
+        with path.open("rb", buffering=0) as file:
+            if os.fstat(file.fileno()).st_size != spooled.seek(0, os.SEEK_END):
+                return False
+            spooled.seek(0)
+            while chunk := file.read(MIB):
+                if chunk != spooled.read(len(chunk)):
+                    return False
+    except OSError:
+        return False
+    return True
 
 
 def _make_folder(folder: Path) -> None:

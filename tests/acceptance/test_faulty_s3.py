@@ -154,5 +154,5 @@ def test_silent_server_is_left_after_minutes(site: Site, name: str) -> None:
     store = site.open(name)
     store.check()
     config = store._backend._files.s3.meta.config
-    assert (10, 30) == (config.connect_timeout, config.read_timeout)
+    assert (10, 20) == (config.connect_timeout, config.read_timeout)
     assert 3 == config.retries["total_max_attempts"]

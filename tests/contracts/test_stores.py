@@ -116,6 +116,10 @@ def sftp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SftpSite]:
     async def stop() -> None:
         listener.close()
         await listener.wait_closed()
+        serving = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in serving:
+            task.cancel()
+        await asyncio.gather(*serving, return_exceptions=True)
 
     listener = asyncio.run_coroutine_threadsafe(listen(), loop).result(10)
     port = listener.get_port()
