@@ -6,12 +6,13 @@ import io
 import json
 import math
 import os
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import pandas as pd
 import pyarrow as pa
@@ -192,6 +193,42 @@ class ParquetCodec:
             return pd.read_parquet(file, engine="pyarrow")
 
 
+class CsvCodec:
+    """A pandas data frame that any program should read; used only when it is named.
+
+    CSV knows no types: only frames of texts and numbers that come back equal are kept, and no index.
+    """
+
+    name = "csv"
+    media_type = "text/csv"
+
+    def accepts(self, value: Any) -> bool:
+        """Never by itself: Parquet keeps the types."""
+        return False
+
+    def save(self, store: Store, value: Any, context: CodecContext) -> StoredObject:
+        """Write it, and make sure before that reading gives it back."""
+        if not isinstance(value, pd.DataFrame):
+            raise ArtifactError(f"The codec csv keeps data frames; this is a {type(value).__qualname__}.")
+        with tempfile.TemporaryFile() as file:
+            value.to_csv(file, index=False, lineterminator="\n")
+            file.seek(0)
+            try:
+                pd.testing.assert_frame_equal(value, _read_csv(file), check_exact=True)
+            except (AssertionError, ValueError) as error:
+                raise ArtifactError(
+                    f"The data frame would not come back from CSV as it is: {' '.join(str(error).split())}. "
+                    "Keep it with the codec parquet."
+                ) from error
+            file.seek(0)
+            return store.put(file)
+
+    def load(self, store: Store, digest: str, context: CodecContext) -> pd.DataFrame:
+        """Read it."""
+        with store.open(digest) as file:
+            return _read_csv(file)
+
+
 class JsonCodec:
     """Mappings and lists of plain values, readable by any program; used only when it is named.
 
@@ -249,7 +286,7 @@ class PickleCodec:
 def _codecs() -> tuple[Codec, ...]:
     """The codecs of other packages come before the pickle, which takes everything."""
     others = [entry.load()() for entry in entry_points(group=ENTRY_POINTS)]
-    return (FolderCodec(), *others, ParquetCodec(), JsonCodec(), SkopsCodec(), PickleCodec())
+    return (FolderCodec(), *others, ParquetCodec(), CsvCodec(), JsonCodec(), SkopsCodec(), PickleCodec())
 
 
 def _named(name: str) -> Codec:
@@ -260,6 +297,11 @@ def _named(name: str) -> Codec:
         f"There is no codec {name!r} here; there are: {', '.join(codec.name for codec in _codecs())}. "
         "Install the package that offers it."
     )
+
+
+def _read_csv(file: BinaryIO) -> pd.DataFrame:
+    """Read what `CsvCodec` wrote: an empty field is missing, and NA is a text like any other."""
+    return pd.read_csv(file, keep_default_na=False, na_values=[""])
 
 
 def _kept_index(frame: pd.DataFrame) -> bool:

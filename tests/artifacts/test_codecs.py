@@ -116,6 +116,44 @@ def test_other_values_are_pickled(store: Store, value: Any) -> None:
     assert repr(value) == repr(back)
 
 
+CSV_FRAMES = {
+    "numbers": pd.DataFrame({"n": [1, -2], "x": [0.1 + 0.2, 1e-300], "gap": [math.nan, 2.5]}),
+    "texts": pd.DataFrame({"location": ["NA", 'Größe, "x"'], "gap": ["line\nbreak", None]}),
+    "flags": pd.DataFrame({"flag": [True, False]}),
+    "prediction": pd.DataFrame({"time_period": ["2020-01", "2020-02"], "location": ["a", "b"], "sample_0": [1.5, 2.0]}),
+}
+
+
+@pytest.mark.parametrize("name", CSV_FRAMES)
+def test_frame_as_csv(store: Store, name: str) -> None:
+    """A frame of texts and numbers comes back equal from CSV that any program reads, when that is asked for."""
+    saved = save(store, CSV_FRAMES[name], codec="csv")
+    assert ("csv", "text/csv") == (saved.codec, saved.media_type)
+    pd.testing.assert_frame_equal(CSV_FRAMES[name], load(store, ref_to(saved)), check_exact=True)
+    with store.open(saved.digest) as file:
+        assert ",".join(CSV_FRAMES[name]) == file.readline().decode().rstrip()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        pd.DataFrame({"code": ["001", "002"]}),
+        pd.DataFrame({"empty": ["", "x"]}),
+        pd.DataFrame({"small": np.float32([1, 2])}),
+        pd.DataFrame({"t": pd.date_range("2020-01-01", periods=2)}),
+        pd.DataFrame({"x": [1, 2]}, index=["a", "b"]),
+        pd.DataFrame(),
+        {"x": [1]},
+    ],
+    ids=["codes", "empty text", "types", "times", "index", "no columns", "no frame"],
+)
+def test_value_that_csv_would_change(store: Store, value: Any) -> None:
+    """What CSV would not give back as it is, such as codes with zeros in front, is refused, and nothing is stored."""
+    with pytest.raises(ArtifactError, match=r"codec (parquet|csv)"):
+        save(store, value, codec="csv")
+    assert [] == store._backend.keys("objects")
+
+
 def test_folder(store: Store, tmp_path: Path) -> None:
     """A path that names a folder is kept as a folder; its size is that of the files."""
     (tmp_path / "source").mkdir()
