@@ -8,9 +8,11 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from faulty_proxy import Faults, faulty_proxy
+from servers import s3_options, s3_server
 
 from chapkit_flows.artifacts.store import Store, open_store
 from chapkit_flows.errors import ArtifactError, DigestMismatch, ObjectMissing, StoreUnavailable
@@ -41,20 +43,10 @@ class Site:
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Site]:
-    s3fs = pytest.importorskip("s3fs", reason="needs the extra s3")
-    moto = pytest.importorskip("moto.server", reason="needs moto[server]")
-    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-
-    def options(url: str) -> dict[str, Any]:
-        return {"key": "k", "secret": "s", "client_kwargs": {"endpoint_url": url, "region_name": "eu-west-1"}}
-
-    direct = options(f"http://{host}:{port}")
-    s3fs.S3FileSystem(**direct).mkdir(BUCKET)
-    with faulty_proxy(host, port) as (url, faults):
-        yield Site(faults=faults, options=options(url), direct=direct)
-    server.stop()
+    with s3_server(BUCKET) as direct:
+        address = urlsplit(direct["client_kwargs"]["endpoint_url"])
+        with faulty_proxy(str(address.hostname), int(address.port or 0)) as (url, faults):
+            yield Site(faults=faults, options=s3_options(url), direct=direct)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from servers import s3_server
 from sites import ROOT, script
 
 from chapkit_flows import ArtifactLocation
@@ -23,16 +24,8 @@ BUCKET = "by-block"
 @pytest.fixture(scope="module")
 def s3() -> Iterator[dict[str, Any]]:
     """Options with a secret that lead to an S3 server of this process, with a bucket."""
-    s3fs = pytest.importorskip("s3fs", reason="needs the extra s3")
-    moto = pytest.importorskip("moto.server", reason="needs moto[server]")
-    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    endpoint = {"endpoint_url": f"http://{host}:{port}", "region_name": "eu-west-1"}
-    options: dict[str, Any] = {"key": f"id-{CANARY}", "secret": CANARY, "client_kwargs": endpoint}
-    s3fs.S3FileSystem(**options).mkdir(BUCKET)
-    yield options
-    server.stop()
+    with s3_server(BUCKET, CANARY) as options:
+        yield options
 
 
 def command(*arguments: object, block: str) -> subprocess.CompletedProcess[str]:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
+from servers import SftpSite, s3_server, sftp_server
 
 from chapkit_flows.artifacts.store import Store, open_store
 from chapkit_flows.errors import StoreUnavailable
@@ -35,28 +32,15 @@ class TestMemoryStore(StoreContract):
 
 
 @pytest.fixture(scope="session")
-def s3_options() -> Iterator[dict[str, object]]:
-    """Options that lead to an S3 server of this process."""
-    pytest.importorskip("s3fs", reason="needs the extra s3")
-    moto = pytest.importorskip("moto.server", reason="needs moto[server]")
-    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield {
-        "key": "test",
-        "secret": "test-secret",
-        "client_kwargs": {"endpoint_url": f"http://{host}:{port}", "region_name": "eu-west-1"},
-    }
-    server.stop()
+def bucket() -> str:
+    return "artifacts"
 
 
 @pytest.fixture(scope="session")
-def bucket(s3_options: dict[str, object]) -> str:
-    """An empty bucket."""
-    import s3fs
-
-    s3fs.S3FileSystem(**s3_options).mkdir("artifacts")
-    return "artifacts"
+def s3_options(bucket: str) -> Iterator[dict[str, object]]:
+    """Options that lead to an S3 server of this process, with an empty bucket."""
+    with s3_server(bucket) as options:
+        yield options
 
 
 class TestS3Store(StoreContract):
@@ -82,55 +66,10 @@ class TestS3Store(StoreContract):
             open_store("s3://no-such-bucket/x", options=s3_options).write_manifest("a", {})
 
 
-@dataclass(frozen=True, kw_only=True)
-class SftpSite:
-    """An SFTP server: where its folder is, and options that lead there."""
-
-    url: str
-    folder: Path
-    options: dict[str, Any]
-
-
 @pytest.fixture(scope="session")
 def sftp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SftpSite]:
-    """An SFTP server of this process that asks for a password."""
-    asyncssh = pytest.importorskip("asyncssh", reason="needs the extra sftp")
-    pytest.importorskip("sshfs", reason="needs the extra sftp")
-    folder = tmp_path_factory.mktemp("sftp")
-    key = asyncssh.generate_private_key("ssh-ed25519")
-
-    class Server(asyncssh.SSHServer):  # type: ignore[misc]  # imported above
-        def password_auth_supported(self) -> bool:
-            return True
-
-        def validate_password(self, username: str, password: str) -> bool:
-            return (username, password) == ("tester", "test-secret")
-
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-
-    async def listen() -> Any:
-        return await asyncssh.listen("127.0.0.1", 0, server_factory=Server, server_host_keys=[key], sftp_factory=True)
-
-    async def stop() -> None:
-        listener.close()
-        await listener.wait_closed()
-        serving = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in serving:
-            task.cancel()
-        await asyncio.gather(*serving, return_exceptions=True)
-
-    listener = asyncio.run_coroutine_threadsafe(listen(), loop).result(10)
-    port = listener.get_port()
-    known = folder / "known_hosts"
-    known.write_text(f"[127.0.0.1]:{port} {key.export_public_key().decode()}")
-    options = {"username": "tester", "password": "test-secret", "known_hosts": str(known), "client_keys": None}
-    yield SftpSite(url=f"sftp://127.0.0.1:{port}{folder}", folder=folder, options=options)
-    asyncio.run_coroutine_threadsafe(stop(), loop).result(10)
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join(10)
-    loop.close()
+    with sftp_server(tmp_path_factory.mktemp("sftp")) as site:
+        yield site
 
 
 class TestSftpStore(StoreContract):
