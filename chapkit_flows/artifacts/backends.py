@@ -174,8 +174,8 @@ class RemoteBackend:
         self._foreign: tuple[type[BaseException], ...] = (OSError,)
         try:
             fsspec.get_filesystem_class(scheme)
-            # Drivers answer options that do not fit with a ValueError, some as late as when they connect.
-            self._foreign = (OSError, ValueError, *_foreign_errors(scheme))
+            # So drivers answer options that do not fit, some as late as when they connect.
+            self._foreign = (OSError, ValueError, TypeError, *_foreign_errors(scheme))
             with self.guard("opened"):
                 self._files, root = fsspec.core.url_to_fs(url, **_with_defaults(scheme, options))
         except ImportError as error:
@@ -275,7 +275,7 @@ def _with_defaults(scheme: str, options: Mapping[str, Any]) -> Mapping[str, Any]
         return {"known_hosts": (), **options}
     if scheme == "s3":
         # A request to a silent server would end after a minute, be repeated five times, and that five times again.
-        options = {**options, "config_kwargs": {**_S3_CONFIG, **options.get("config_kwargs", {})}}
+        options = {**options, "config_kwargs": {**_S3_CONFIG, **(options.get("config_kwargs") or {})}}
     # Another process may write at any time, so a listing must not be remembered.
     return {"use_listings_cache": False, **options} if scheme in _OBJECT_STORES else options
 

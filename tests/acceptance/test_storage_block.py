@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from server_api import connect
 from servers import s3_server
-from sites import ROOT, script
+from sites import ROOT, run_program, script
 
 from chapkit_flows import ArtifactLocation
 
@@ -74,3 +75,13 @@ def test_secrets_of_the_block_stay_there(server: str, home: Path, s3: dict[str, 
     assert [] == holders(home), "the lineage database"
     assert [] == holders(Path(os.environ["PREFECT_HOME"])), "the server's database and logs"
     assert "lineage.db" in {path.name for path in home.iterdir()}
+
+
+def test_block_type_can_be_registered(server: str) -> None:
+    """Prefect's own command registers the block type, so that the form in its UI can make the first location."""
+    module = "chapkit_flows.configs"
+    run_program([script("prefect"), "block", "register", "--module", module], folder=ROOT, environment=os.environ)
+    with connect(server) as api:
+        found = api.get("/block_types/slug/artifact-location").raise_for_status().json()
+    assert "Artifact Location" == found["name"]
+    assert "predictions" in found["description"]

@@ -145,6 +145,22 @@ def test_form_is_described(field: str) -> None:
     assert str(ArtifactLocation.model_fields[field].description).endswith(".")
 
 
+@pytest.mark.parametrize(
+    ("url", "options"),
+    [
+        ("s3://bucket/x", {"client_kwargs": {"nonsense": CANARY}}),
+        ("s3://bucket/x", {"config_kwargs": {"nonsense": CANARY}}),
+        ("sftp://127.0.0.1:9/x", {"nonsense": CANARY}),
+    ],
+)
+def test_options_that_do_not_fit(url: str, options: dict[str, Any]) -> None:
+    """An option that the driver does not know is an error that names the store and the option, not its value."""
+    pytest.importorskip({"s3": "s3fs", "sftp": "sshfs"}[url.partition(":")[0]])
+    with pytest.raises(StoreUnavailable, match="nonsense") as caught:
+        open_store(url, options=options).check()
+    assert CANARY not in "".join(traceback.format_exception(caught.value))
+
+
 @pytest.mark.parametrize("action", ["write", "read"])
 def test_failing_store_does_not_show_options(action: str) -> None:
     """What a driver says about its options reaches the user with the secrets struck out."""
