@@ -25,6 +25,7 @@
     │   ├── DigestMismatch
     │   ├── StoreUnavailable
     │   ├── UnsafeTree
+    │   ├── ArtifactTooLarge
     │   └── UnpicklableModel
     ├── LineageError
     │   ├── RunNotFound
@@ -164,6 +165,10 @@ class StoreUnavailable(ArtifactError):
 
 class UnsafeTree(ArtifactError):
     """A stored folder names a path outside itself. It is not extracted."""
+
+
+class ArtifactTooLarge(ArtifactError):
+    """The artifact has more bytes than may be loaded. Raise the setting max_load_bytes if there is the memory."""
 
 
 class UnpicklableModel(ArtifactError):

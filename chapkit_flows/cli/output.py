@@ -7,6 +7,7 @@ import json
 import logging
 import shutil
 import sys
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -17,10 +18,16 @@ from typing import Any
 import prefect
 from prefect.logging.configuration import setup_logging
 from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, TaskID, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import Progress as Bars
 from rich.table import Table
 
+from chapkit_flows.artifacts.backends import Progress
 from chapkit_flows.errors import ChapkitFlowsError, DataError, ValidationFailed
 from chapkit_flows.refs import ArtifactRef, Diagnostic
+
+LARGE = 64 * 1000**2
+"""From this many bytes on, a command shows how far it is."""
 
 _PREFECT = str(Path(prefect.__file__).parent)
 _RUN_LOGGERS = ("prefect.flow_runs", "prefect.task_runs")
@@ -103,6 +110,26 @@ def follow_run(options: argparse.Namespace) -> Iterator[None]:
 def say(text: str) -> None:
     """Say on stderr what goes on."""
     _console(sys.stderr).print(text, style="dim", markup=False, highlight=False)
+
+
+@contextmanager
+def show_transfer(size: int, options: argparse.Namespace) -> Iterator[Progress | None]:
+    """Bars on stderr while something large is moved; None, and no bars, where nobody watches."""
+    if options.json or size < LARGE or not sys.stderr.isatty():
+        yield None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Bars(*columns, TimeRemainingColumn(), console=_console(sys.stderr), transient=True) as bars:
+        tasks: dict[str, TaskID] = {}
+        lock = threading.Lock()
+
+        def tell(what: str, count: int) -> None:
+            with lock:
+                if what not in tasks:
+                    tasks[what] = bars.add_task(what, total=size)
+            bars.advance(tasks[what], count)
+
+        yield tell
 
 
 @contextmanager

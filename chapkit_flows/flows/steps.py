@@ -45,6 +45,7 @@ from chapkit_flows.models.shell import ShellPrediction
 from chapkit_flows.models.worker import run_in_worker
 from chapkit_flows.models.workspace import Workspace
 from chapkit_flows.refs import ArtifactRef, Diagnostic, Kind, new_id
+from chapkit_flows.settings import ChapkitFlowsSettings
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -268,13 +269,7 @@ async def predict_future(
     """
     historic, future = inputs
     with tempfile.TemporaryDirectory(prefix="chapkit-flows-") as folder:
-        trained = await asyncio.to_thread(
-            load,
-            session.resources.store,
-            training.artifact,
-            folder=Path(folder),
-            namespace=session.model.definition.namespace,
-        )
+        trained = await asyncio.to_thread(_load_trained, session, training.artifact, Path(folder))
         began = time.perf_counter()
         returned = await _call_kept(
             session,
@@ -284,6 +279,19 @@ async def predict_future(
         )
     session.metrics["predict_seconds"] = time.perf_counter() - began
     return await asyncio.to_thread(_read_predictions, session, returned, future)
+
+
+def _load_trained(session: RunSession, artifact: ArtifactRef, folder: Path) -> Any:
+    """Restore the trained model. Of all that this package does, only this may unpickle."""
+    settings = ChapkitFlowsSettings()
+    return load(
+        session.resources.store,
+        artifact,
+        folder=folder,
+        namespace=session.model.definition.namespace,
+        allow_pickle=settings.allow_pickle,
+        max_bytes=settings.max_load_bytes,
+    )
 
 
 def _read_predictions(session: RunSession, returned: Any, future: Panel) -> tuple[pd.DataFrame, Workspace | None]:
