@@ -20,7 +20,7 @@ from chapkit_flows.lineage.engine import Database, open_database
 from chapkit_flows.lineage.facts import Edge, Outcome, RunFact
 from chapkit_flows.lineage.graph import lineage
 from chapkit_flows.refs import ArtifactRef, CodeVersion, new_id
-from chapkit_flows.testing.databases import make_artifact, make_code, make_config, make_run, make_training
+from chapkit_flows.testing.facts import make_artifact, make_code, make_config, make_run, make_training
 
 PACKAGES = {f"package-{number}": f"1.{number}.0" for number in range(150)}
 METRICS = {f"metric_{number}": number / 7 for number in range(20)}

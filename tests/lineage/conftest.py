@@ -41,7 +41,8 @@ def run_together(url: str) -> RunTogether:
         prelude = (
             "import sys\n"
             "from chapkit_flows.lineage.engine import open_database\n"
-            "from chapkit_flows.testing.databases import *\n"
+            "from chapkit_flows.lineage import record\n"
+            "from chapkit_flows.testing.facts import *\n"
             f"url = {url!r}\n"
             "print('ready', flush=True)\n"
             "sys.stdin.readline()\n"

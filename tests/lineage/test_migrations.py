@@ -9,7 +9,7 @@ from chapkit_flows.lineage import query
 from chapkit_flows.lineage.engine import open_database
 from chapkit_flows.lineage.migrations import REVISIONS, read_revision
 from chapkit_flows.lineage.migrations.upgrade import downgrade, make_config
-from chapkit_flows.testing.databases import make_training, record_run
+from chapkit_flows.testing.facts import make_training, record_run
 
 
 def test_known_revisions_are_the_scripts(url: str) -> None:

@@ -15,7 +15,7 @@ from chapkit_flows.errors import DatabaseLocked, DatabaseTooNew, DatabaseUnavail
 from chapkit_flows.lineage import query, record
 from chapkit_flows.lineage.engine import open_database
 from chapkit_flows.lineage.failures import mask
-from chapkit_flows.testing.databases import make_run, make_training, record_run
+from chapkit_flows.testing.facts import make_run, make_training, record_run
 
 
 def test_new_file_in_a_new_folder(url: str, path: Path) -> None:

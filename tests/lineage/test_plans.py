@@ -13,7 +13,7 @@ from chapkit_flows.lineage import query, record
 from chapkit_flows.lineage.engine import Database, open_database
 from chapkit_flows.lineage.facts import RunFact
 from chapkit_flows.lineage.graph import lineage
-from chapkit_flows.testing.databases import make_run, make_training, record_chain
+from chapkit_flows.testing.facts import make_run, make_training, record_chain
 
 Work = Callable[[Database, RunFact], object]
 

@@ -9,7 +9,7 @@ from conftest import RunTogether, on_every_database
 
 from chapkit_flows.lineage import query, record
 from chapkit_flows.lineage.engine import open_database
-from chapkit_flows.testing.databases import make_training
+from chapkit_flows.testing.facts import make_training
 
 RECORD_25 = """
 from chapkit_flows.refs import new_id
