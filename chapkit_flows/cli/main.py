@@ -136,6 +136,7 @@ def _add_browsing(commands: Commands) -> None:
     _add_paging(listing)
     show = _add(runs, "show", "browse:show_run", "show one run: its config, data, code, outputs")
     show.add_argument("id", metavar="ID", help="the id of a run, or of its Prefect flow run")
+    _add_annotating(runs, "run", "the id of a run, or of its Prefect flow run")
 
     artifacts = _add_group(commands, "artifacts", "what was read and made")
     listing = _add(artifacts, "list", "browse:list_artifacts_", "list artifacts, newest first")
@@ -154,12 +155,27 @@ def _add_browsing(commands: Commands) -> None:
         help="a prediction is written as CSV to a .csv, a folder as archive to a .zip",
     )
 
+    _add_annotating(artifacts, "artifact", "the id of an artifact")
+
     lineage = _add(commands, "lineage", "browse:show_lineage", "show what made a thing, and what was made from it")
     lineage.add_argument("id", metavar="ID", help="the id of an artifact or a run")
     direction = lineage.add_mutually_exclusive_group()
     direction.add_argument("--up", action="store_true", help="only what made it")
     direction.add_argument("--down", action="store_true", help="only what was made from it")
     lineage.add_argument("--depth", metavar="N", type=_one_or_more, help="how many runs far; default: all")
+
+
+def _add_annotating(group: Commands, what: str, id_help: str) -> None:
+    article = "an" if what == "artifact" else "a"
+    tag = _add(group, "tag", f"annotations:tag_{what}", f"set and remove tags of {article} {what}, to find it by")
+    tag.add_argument("id", metavar="ID", help=id_help)
+    tag.add_argument("tags", metavar="KEY=VALUE", nargs="*", help="tags to set")
+    tag.add_argument("--remove", metavar="KEY", action="append", default=[], help="a tag to remove; may be repeated")
+    note = _add(group, "note", f"annotations:note_{what}", f"write a note on {article} {what}")
+    note.add_argument("id", metavar="ID", help=id_help)
+    note.add_argument("text", metavar="TEXT", help="what should be known")
+    for parser in (tag, note):
+        parser.add_argument("--by", metavar="NAME", help="who says so; default: the user of this computer")
 
 
 def _add_paging(parser: argparse.ArgumentParser) -> None:

@@ -33,6 +33,7 @@ from chapkit_flows.testing.facts import (
     record_chain,
     record_run,
 )
+from chapkit_flows.testing.searches import AnnotationContract
 
 
 class RunContract:
@@ -413,5 +414,13 @@ class ConcurrencyContract:
         assert len(query.consumers(database, model.id)) == 50
 
 
-class LineageContract(RunContract, RetryContract, QueryContract, GraphContract, SchemaContract, ConcurrencyContract):
+class LineageContract(
+    RunContract,
+    RetryContract,
+    QueryContract,
+    AnnotationContract,
+    GraphContract,
+    SchemaContract,
+    ConcurrencyContract,
+):
     """Everything that a lineage database must do, on whatever server."""
