@@ -35,6 +35,7 @@ from chapkit_flows.lineage.engine import Database
 from chapkit_flows.lineage.facts import Annotation, Graph, Node, RunFact
 from chapkit_flows.lineage.graph import lineage
 from chapkit_flows.lineage.query import get_artifact, get_run, list_artifacts, list_runs, producer
+from chapkit_flows.lineage.search import search_artifacts, search_runs
 from chapkit_flows.refs import ArtifactRef
 from chapkit_flows.resources import open_resources
 
@@ -50,14 +51,11 @@ _SUFFIXES = {
 def list_runs_(options: argparse.Namespace) -> int:
     """Print runs, newest first."""
     database = open_resources().database
-    runs = list_runs(
-        database,
-        flow=options.flow,
-        model=options.model,
-        status=options.status,
-        limit=options.limit,
-        before=options.before,
-    )
+    chosen = {"flow": options.flow, "model": options.model, "status": options.status}
+    if options.where is None:
+        runs = list_runs(database, **chosen, limit=options.limit, before=options.before)
+    else:
+        runs = search_runs(database, options.where, equals=chosen, limit=options.limit, before=options.before)
     if options.json:
         tags = load_tags(database, [run.id for run in runs])
         print_json({"runs": [run.to_dict() | {"tags": tags[run.id]} for run in runs]})
@@ -129,14 +127,11 @@ def list_artifacts_(options: argparse.Namespace) -> int:
     if digest and not digest.startswith("sha256:"):
         digest = f"sha256:{digest}"
     database = open_resources().database
-    found = list_artifacts(
-        database,
-        kind=options.kind,
-        model=options.model,
-        digest=digest,
-        limit=options.limit,
-        before=options.before,
-    )
+    chosen = {"kind": options.kind, "model": options.model, "digest": digest}
+    if options.where is None:
+        found = list_artifacts(database, **chosen, limit=options.limit, before=options.before)
+    else:
+        found = search_artifacts(database, options.where, equals=chosen, limit=options.limit, before=options.before)
     if options.json:
         tags = load_tags(database, [artifact.id for artifact in found])
         print_json({"artifacts": [_artifact_json(artifact) | {"tags": tags[artifact.id]} for artifact in found]})

@@ -133,6 +133,9 @@ def _add_browsing(commands: Commands) -> None:
     listing.add_argument("--flow", choices=("train", "predict"))
     listing.add_argument("--model", metavar="NAME", help="runs of this model")
     listing.add_argument("--status", choices=STATUSES)
+    _add_where(
+        listing, "id flow model status config config_digest started finished tag metric.NAME tag.NAME param.NAME"
+    )
     _add_paging(listing)
     show = _add(runs, "show", "browse:show_run", "show one run: its config, data, code, outputs")
     show.add_argument("id", metavar="ID", help="the id of a run, or of its Prefect flow run")
@@ -143,6 +146,7 @@ def _add_browsing(commands: Commands) -> None:
     listing.add_argument("--kind", choices=KINDS)
     listing.add_argument("--model", metavar="NAME", help="artifacts of this model")
     listing.add_argument("--digest", metavar="SHA256", help="artifacts with these bytes, as sha256sum prints them")
+    _add_where(listing, "id kind level status digest size created model tag metric.NAME tag.NAME metadata.NAME")
     _add_paging(listing)
     show = _add(artifacts, "show", "browse:show_artifact", "show one artifact")
     show.add_argument("id", metavar="ID")
@@ -163,6 +167,16 @@ def _add_browsing(commands: Commands) -> None:
     direction.add_argument("--up", action="store_true", help="only what made it")
     direction.add_argument("--down", action="store_true", help="only what was made from it")
     lineage.add_argument("--depth", metavar="N", type=_one_or_more, help="how many runs far; default: all")
+
+
+def _add_where(parser: argparse.ArgumentParser, fields: str) -> None:
+    parser.add_argument(
+        "--where",
+        metavar="EXPR",
+        help='only what this is true of, such as: metric.crps < 20 and (tag.site = "A" or model = "rain"); '
+        'with and, or, not, ( ), = != < <= > >=, in ("a", "b"), and ~ for a part of a text; '
+        f"times are UTC, such as 2026-01-31; fields: {fields}",
+    )
 
 
 def _add_annotating(group: Commands, what: str, id_help: str) -> None:

@@ -33,7 +33,7 @@ from chapkit_flows.testing.facts import (
     record_chain,
     record_run,
 )
-from chapkit_flows.testing.searches import AnnotationContract
+from chapkit_flows.testing.searches import AnnotationContract, SearchContract
 
 
 class RunContract:
@@ -419,6 +419,7 @@ class LineageContract(
     RetryContract,
     QueryContract,
     AnnotationContract,
+    SearchContract,
     GraphContract,
     SchemaContract,
     ConcurrencyContract,

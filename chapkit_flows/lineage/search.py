@@ -1,0 +1,143 @@
+"""Find runs and artifacts by a filter; `filters.py` says how one is written."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Select, func, select, union_all
+from sqlalchemy.orm import Session
+
+from chapkit_flows.lineage.conditions import ARTIFACT, RUN, Subject, build, build_ids, has_one_value
+from chapkit_flows.lineage.engine import Database
+from chapkit_flows.lineage.facts import RunFact
+from chapkit_flows.lineage.filters import Comparison, Condition, Either, Every, parse
+from chapkit_flows.lineage.query import page
+from chapkit_flows.lineage.rows import load_runs, to_artifact
+from chapkit_flows.lineage.tables import ArtifactRow, RunRow
+from chapkit_flows.refs import ArtifactRef
+
+FEW = 5_000
+"""What so few rows meet is found by index and sorted; for what more meet, the newest rows are tried in turn."""
+
+
+def search_runs(
+    database: Database,
+    where: str,
+    *,
+    equals: Mapping[str, str | None] | None = None,
+    limit: int = 50,
+    before: str | None = None,
+) -> list[RunFact]:
+    """The runs that a filter is true of, newest first.
+
+    Args:
+        database: To read.
+        where: The filter.
+        equals: What some fields must be besides; None for anything.
+        limit: Length of a page.
+        before: The id of the last run on the page before.
+
+    Raises:
+        InvalidFilter: `where` is not a filter.
+        InvalidId: `before` is not an id.
+    """
+    condition = _read(where, equals or {}, RUN)
+    with database.read() as session:
+        query = page(_select(session, select(RunRow), condition, RUN), RunRow.id, limit, before)
+        return load_runs(session, session.scalars(query).all())
+
+
+def search_artifacts(
+    database: Database,
+    where: str,
+    *,
+    equals: Mapping[str, str | None] | None = None,
+    limit: int = 50,
+    before: str | None = None,
+) -> list[ArtifactRef]:
+    """The artifacts that a filter is true of, newest first.
+
+    `model` is true of what runs of the model read or wrote, `metric.NAME` of what a run with the metric wrote.
+
+    Args:
+        database: To read.
+        where: The filter.
+        equals: What some fields must be besides; None for anything.
+        limit: Length of a page.
+        before: The id of the last artifact on the page before.
+
+    Raises:
+        InvalidFilter: `where` is not a filter.
+        InvalidId: `before` is not an id.
+    """
+    condition = _read(where, equals or {}, ARTIFACT)
+    with database.read() as session:
+        query = page(_select(session, select(ArtifactRow), condition, ARTIFACT), ArtifactRow.id, limit, before)
+        return [to_artifact(row) for row in session.scalars(query)]
+
+
+def _read(where: str, equals: Mapping[str, str | None], subject: Subject) -> Condition:
+    condition = parse(where, subject.vocabulary)
+    more = [
+        Comparison(field=field, operator="=", values=(value,)) for field, value in equals.items() if value is not None
+    ]
+    parts = condition.parts if isinstance(condition, Every) else (condition,)
+    return Every((*parts, *more))
+
+
+def _select(session: Session, query: Select[Any], condition: Condition, subject: Subject) -> Select[Any]:
+    dialect = session.get_bind().dialect.name
+    query = query.where(build(condition, subject, dialect))
+    found = _narrow(session, condition, subject)
+    if found is None or found.count > FEW:
+        return query
+    return query.where(subject.id.in_(found.ids[0] if len(found.ids) == 1 else union_all(*found.ids)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Candidates:
+    """Queries by index that together find everything a condition can be true of, and how much at most they find."""
+
+    count: int
+    ids: tuple[Select[Any], ...]
+
+
+def _narrow(session: Session, condition: Condition, subject: Subject) -> _Candidates | None:
+    """The shortest way to the candidates; None where only trying each row tells.
+
+    The databases' own planners do not find it: SQLite keeps no statistics, and how often a metric is below a
+    number depends on the number.
+    """
+    match condition:
+        case Comparison():
+            return _count(session, [condition], subject)
+        case Every(parts):
+            found = [_count(session, group, subject) for group in _ranges(parts, subject)]
+            found += [_narrow(session, part, subject) for part in parts if not isinstance(part, Comparison)]
+            return min((way for way in found if way), key=lambda way: way.count, default=None)
+        case Either(parts):
+            ways = [way for part in parts if (way := _narrow(session, part, subject))]
+            ids = tuple(query for way in ways for query in way.ids)
+            return _Candidates(count=sum(way.count for way in ways), ids=ids) if len(ways) == len(parts) else None
+        case _:
+            return None
+
+
+def _count(session: Session, comparisons: list[Comparison], subject: Subject) -> _Candidates | None:
+    ids = build_ids(comparisons, subject, session.get_bind().dialect.name)
+    if ids is None:
+        return None
+    count = session.scalar(select(func.count()).select_from(ids.limit(FEW + 1).subquery()))
+    return _Candidates(count=count or 0, ids=(ids,))
+
+
+def _ranges(parts: tuple[Condition, ...], subject: Subject) -> list[list[Comparison]]:
+    """The comparisons, those together that make a range of one value."""
+    groups: defaultdict[object, list[Comparison]] = defaultdict(list)
+    for part in parts:
+        if isinstance(part, Comparison):
+            groups[(part.field, part.key) if has_one_value(part, subject) else part].append(part)
+    return list(groups.values())
