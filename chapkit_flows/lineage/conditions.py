@@ -23,6 +23,7 @@ from sqlalchemy import (
     not_,
     or_,
     select,
+    true,
 )
 from sqlmodel import col
 
@@ -125,7 +126,7 @@ def build(condition: Condition, subject: Subject, dialect: str) -> ColumnElement
         case Comparison():
             return _build_comparison(condition, subject, dialect)
         case Every(parts):
-            return and_(*(build(part, subject, dialect) for part in parts))
+            return and_(true(), *(build(part, subject, dialect) for part in parts))
         case Either(parts):
             return or_(*(build(part, subject, dialect) for part in parts))
         case Not(part):

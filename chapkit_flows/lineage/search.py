@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Select, func, select, union_all
+from sqlalchemy import Select, SQLColumnExpression, Subquery, func, select, union_all
 from sqlalchemy.orm import Session
 
 from chapkit_flows.lineage.conditions import ARTIFACT, RUN, Subject, build, build_ids, has_one_value
 from chapkit_flows.lineage.engine import Database
 from chapkit_flows.lineage.facts import RunFact
-from chapkit_flows.lineage.filters import Comparison, Condition, Either, Every, parse
+from chapkit_flows.lineage.filters import Comparison, Condition, Either, Every, Not, parse
 from chapkit_flows.lineage.query import page
 from chapkit_flows.lineage.rows import load_runs, to_artifact
 from chapkit_flows.lineage.tables import ArtifactRow, RunRow
 from chapkit_flows.refs import ArtifactRef
 
-FEW = 5_000
-"""What so few rows meet is found by index and sorted; for what more meet, the newest rows are tried in turn."""
+FEW = 10_000
+"""What so few rows meet is found by index and sorted; what more meet is come upon soon by trying the newest."""
 
 
 def search_runs(
@@ -46,8 +46,8 @@ def search_runs(
     """
     condition = _read(where, equals or {}, RUN)
     with database.read() as session:
-        query = page(_select(session, select(RunRow), condition, RUN), RunRow.id, limit, before)
-        return load_runs(session, session.scalars(query).all())
+        query, run_id = _select(session, select(RunRow), condition, RUN)
+        return load_runs(session, session.scalars(page(query, run_id, limit, before)).all())
 
 
 def search_artifacts(
@@ -75,11 +75,11 @@ def search_artifacts(
     """
     condition = _read(where, equals or {}, ARTIFACT)
     with database.read() as session:
-        query = page(_select(session, select(ArtifactRow), condition, ARTIFACT), ArtifactRow.id, limit, before)
-        return [to_artifact(row) for row in session.scalars(query)]
+        query, artifact_id = _select(session, select(ArtifactRow), condition, ARTIFACT)
+        return [to_artifact(row) for row in session.scalars(page(query, artifact_id, limit, before))]
 
 
-def _read(where: str, equals: Mapping[str, str | None], subject: Subject) -> Condition:
+def _read(where: str, equals: Mapping[str, str | None], subject: Subject) -> Every:
     condition = parse(where, subject.vocabulary)
     more = [
         Comparison(field=field, operator="=", values=(value,)) for field, value in equals.items() if value is not None
@@ -88,41 +88,67 @@ def _read(where: str, equals: Mapping[str, str | None], subject: Subject) -> Con
     return Every((*parts, *more))
 
 
-def _select(session: Session, query: Select[Any], condition: Condition, subject: Subject) -> Select[Any]:
+def _select(
+    session: Session, query: Select[Any], condition: Every, subject: Subject
+) -> tuple[Select[Any], SQLColumnExpression[Any]]:
+    """The query for what a condition is true of, and the column of ids to order it by.
+
+    The databases' own planners do not find the shortest way: SQLite keeps no statistics, and how often a metric
+    is below a number depends on the number.
+    """
     dialect = session.get_bind().dialect.name
-    query = query.where(build(condition, subject, dialect))
-    found = _narrow(session, condition, subject)
-    if found is None or found.count > FEW:
-        return query
-    return query.where(subject.id.in_(found.ids[0] if len(found.ids) == 1 else union_all(*found.ids)))
+    few = _narrow(session, condition, subject)
+    tagged = next((found for part in condition.parts if (found := _find_tag(part, subject, dialect))), None)
+    rest = condition.parts
+    if few is not None and few.count <= FEW:
+        query = query.where(subject.id.in_(few.ids[0] if len(few.ids) == 1 else union_all(*few.ids)))
+        rest = tuple(part for part in rest if part not in few.met)
+    elif tagged is not None:
+        # The index of a tag has its ids in order: the newest are tried, and nothing else is.
+        part, ids = tagged
+        query = query.join(ids, ids.c.subject_id == subject.id)
+        subject = replace(subject, id=ids.c.subject_id)
+        rest = tuple(other for other in rest if other != part)
+    return query.where(build(Every(rest), subject, dialect)), subject.id
+
+
+def _find_tag(part: Condition, subject: Subject, dialect: str) -> tuple[Comparison, Subquery] | None:
+    """The part and its ids, if it is that a tag has a certain value."""
+    if not isinstance(part, Comparison) or (part.field, part.operator) != ("tag", "=") or part.key is None:
+        return None
+    ids = build_ids([part], subject, dialect)
+    return None if ids is None else (part, ids.subquery())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Candidates:
-    """Queries by index that together find everything a condition can be true of, and how much at most they find."""
+    """Queries by index that together find everything a condition can be true of.
+
+    Attributes:
+        count: How much they find at most; counted to a little above FEW.
+        met: The parts of the condition that are true of all they find.
+    """
 
     count: int
     ids: tuple[Select[Any], ...]
+    met: tuple[Condition, ...] = ()
 
 
 def _narrow(session: Session, condition: Condition, subject: Subject) -> _Candidates | None:
-    """The shortest way to the candidates; None where only trying each row tells.
-
-    The databases' own planners do not find it: SQLite keeps no statistics, and how often a metric is below a
-    number depends on the number.
-    """
+    """The shortest way to the candidates; None where only trying each row tells."""
     match condition:
         case Comparison():
             return _count(session, [condition], subject)
         case Every(parts):
             found = [_count(session, group, subject) for group in _ranges(parts, subject)]
-            found += [_narrow(session, part, subject) for part in parts if not isinstance(part, Comparison)]
+            nested = [_narrow(session, part, subject) for part in parts if not isinstance(part, Comparison)]
+            found += [replace(way, met=()) for way in nested if way]
             return min((way for way in found if way), key=lambda way: way.count, default=None)
         case Either(parts):
             ways = [way for part in parts if (way := _narrow(session, part, subject))]
             ids = tuple(query for way in ways for query in way.ids)
             return _Candidates(count=sum(way.count for way in ways), ids=ids) if len(ways) == len(parts) else None
-        case _:
+        case Not():
             return None
 
 
@@ -131,7 +157,7 @@ def _count(session: Session, comparisons: list[Comparison], subject: Subject) ->
     if ids is None:
         return None
     count = session.scalar(select(func.count()).select_from(ids.limit(FEW + 1).subquery()))
-    return _Candidates(count=count or 0, ids=(ids,))
+    return _Candidates(count=count or 0, ids=(ids,), met=tuple(comparisons))
 
 
 def _ranges(parts: tuple[Condition, ...], subject: Subject) -> list[list[Comparison]]:
