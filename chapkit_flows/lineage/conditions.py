@@ -160,7 +160,9 @@ def _build_comparison(comparison: Comparison, subject: Subject, dialect: str) ->
         return _compare_document(subject.documents[comparison.field], comparison, dialect)
     if not _is_column(comparison, subject):
         table_id, rows = _related_rows([comparison], subject, dialect)
-        return rows.where(table_id == subject.id).exists()
+        rows = rows.where(*(column == subject.id for column in table_id))
+        # The offset keeps PostgreSQL from making a join of it, which reads all before it gives the first page.
+        return (rows.offset(0) if dialect == "postgresql" else rows).exists()
     column = subject.columns[comparison.field]
     values = tuple(_as_recorded(comparison.field, value) for value in comparison.values)
     return and_(column.is_not(None), _compare(column, replace(comparison, values=values), dialect))
@@ -173,23 +175,27 @@ def _as_recorded(field: str, value: Value) -> Value:
     return f"sha256:{value}" if field == "digest" and _HEX.fullmatch(str(value)) else value
 
 
-def _related_rows(comparisons: Sequence[Comparison], subject: Subject, dialect: str) -> tuple[Expression, Select[Any]]:
-    """The rows of another table that say it of a run or an artifact, and the column with the id of that."""
+def _related_rows(
+    comparisons: Sequence[Comparison], subject: Subject, dialect: str
+) -> tuple[tuple[Expression, ...], Select[Any]]:
+    """The rows of another table that say it of a run or an artifact, and the columns that hold the id of that."""
     name, key = comparisons[0].field, comparisons[0].key
     value = {"tag": TagRow.value if key else TagRow.key, "model": RunRow.model, "metric": MetricRow.value}[name]
     holds = [_compare(col(value), comparison, dialect) for comparison in comparisons]
-    edge_id, of_run = col(RunArtifactRow.artifact_id), col(MetricRow.run_id)
+    made, of_run, edge_id = col(RunArtifactRow.run_id), col(MetricRow.subject_id), col(RunArtifactRow.artifact_id)
     if name == "tag":
         of_type = [col(TagRow.subject_type) == subject.type, *([col(TagRow.key) == key] if key else [])]
-        return col(TagRow.subject_id), select(col(TagRow.subject_id)).where(*of_type, *holds)
+        return (col(TagRow.subject_id),), select(col(TagRow.subject_id)).where(*of_type, *holds)
     if name == "model":
-        touched = select(edge_id).join(RunRow, col(RunRow.id) == col(RunArtifactRow.run_id))
-        return edge_id, touched.where(*holds)
-    measured = (col(MetricRow.name) == key, col(MetricRow.subject_id) == of_run, *holds)
+        return (edge_id,), select(edge_id).join(RunRow, col(RunRow.id) == made).where(*holds)
+    measured = (col(MetricRow.name) == key, *holds)
     if subject.type == "run":
-        return of_run, select(of_run).where(*measured)
-    made = select(edge_id).join(MetricRow, of_run == col(RunArtifactRow.run_id))
-    return edge_id, made.where(col(RunArtifactRow.direction) == "output", *measured)
+        # A metric of the run, not of one of its artifacts. To say it as `run_id = subject_id` misleads PostgreSQL,
+        # which then expects one row in two hundred.
+        return (of_run, col(MetricRow.run_id)), select(of_run).where(*measured)
+    metric = and_(of_run == made, col(MetricRow.run_id) == made)
+    edges = select(edge_id).join(MetricRow, metric).where(col(RunArtifactRow.direction) == "output", *measured)
+    return (edge_id,), edges
 
 
 def _compare_document(column: Expression, comparison: Comparison, dialect: str) -> ColumnElement[bool]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Select, SQLColumnExpression, Subquery, func, select, union_all
+from sqlalchemy import Select, SQLColumnExpression, Subquery, func, select
 from sqlalchemy.orm import Session
 
 from chapkit_flows.lineage.conditions import ARTIFACT, RUN, Subject, build, build_ids, has_one_value
@@ -19,7 +19,7 @@ from chapkit_flows.lineage.rows import load_runs, to_artifact
 from chapkit_flows.lineage.tables import ArtifactRow, RunRow
 from chapkit_flows.refs import ArtifactRef
 
-FEW = 10_000
+FEW = 2_000
 """What so few rows meet is found by index and sorted; what more meet is come upon soon by trying the newest."""
 
 
@@ -98,10 +98,12 @@ def _select(
     """
     dialect = session.get_bind().dialect.name
     few = _narrow(session, condition, subject)
-    tagged = next((found for part in condition.parts if (found := _find_tag(part, subject, dialect))), None)
+    tagged = next((tag for part in condition.parts if (tag := _find_tag(part, subject, dialect))), None)
     rest = condition.parts
     if few is not None and few.count <= FEW:
-        query = query.where(subject.id.in_(few.ids[0] if len(few.ids) == 1 else union_all(*few.ids)))
+        # A list, not a query: PostgreSQL guesses wrong how much a condition on names and values of metrics finds.
+        found = {found_id for ids in few.ids for found_id in session.scalars(ids)}
+        query = query.where(subject.id.in_(found))
         rest = tuple(part for part in rest if part not in few.met)
     elif tagged is not None:
         # The index of a tag has its ids in order: the newest are tried, and nothing else is.
