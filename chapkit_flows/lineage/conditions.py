@@ -161,8 +161,8 @@ def _build_comparison(comparison: Comparison, subject: Subject, dialect: str) ->
     if not _is_column(comparison, subject):
         table_id, rows = _related_rows([comparison], subject, dialect)
         rows = rows.where(*(column == subject.id for column in table_id))
-        # The offset keeps PostgreSQL from making a join of it, which reads all before it gives the first page.
-        return (rows.offset(0) if dialect == "postgresql" else rows).exists()
+        # The offset keeps the servers from making a join of it, which reads all before it gives the first page.
+        return (rows if dialect == "sqlite" else rows.offset(0)).exists()
     column = subject.columns[comparison.field]
     values = tuple(_as_recorded(comparison.field, value) for value in comparison.values)
     return and_(column.is_not(None), _compare(column, replace(comparison, values=values), dialect))
