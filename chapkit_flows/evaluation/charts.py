@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
@@ -61,17 +62,32 @@ def forecast_spec(
         "data": {"values": _rows(recent) + _rows(ahead)},
         "facet": {"field": "place", "type": "nominal", "title": None, "sort": places, "header": {"labelFontSize": 12}},
         "columns": min(3, len(places)),
-        "spec": {"width": 240, "height": 130, "layer": layers},
+        "spec": {"width": 180, "height": 120, "layer": layers},
         # An axis for each panel: a shared one is drawn once per column, also where a column ends with no panel.
         "resolve": {"scale": {"y": "independent"}, "axis": {"x": "independent", "y": "independent"}},
         "config": {"background": "white", "font": "sans-serif", "axis": {"labelFontSize": 10, "titleFontSize": 10}},
     }
 
 
-def render_png(spec: Mapping[str, Any], *, scale: float = 1.0) -> bytes:
-    """Draw a Vega-Lite spec as a PNG picture."""
+def render_png(spec: Mapping[str, Any], *, scale: float = 2.0) -> bytes:
+    """Draw a Vega-Lite spec as a PNG picture, by default with two dots for each of its pixels."""
     png: bytes = vl_convert.vegalite_to_png(json.dumps(spec), vl_version=_VEGA_LITE, scale=scale)
-    return png
+    return _pack(png)
+
+
+def _pack(png: bytes) -> bytes:
+    """The same picture in a fifth of the bytes: vl-convert compresses for speed."""
+    start, pixels, other = 8, b"", []
+    while start < len(png):
+        end = start + 12 + int.from_bytes(png[start : start + 4])
+        if png[start + 4 : start + 8] == b"IDAT":
+            pixels += png[start + 8 : end - 4]
+        else:
+            other.append(png[start:end])
+        start = end
+    content = b"IDAT" + zlib.compress(zlib.decompress(pixels), 9)
+    chunk = (len(content) - 4).to_bytes(4) + content + zlib.crc32(content).to_bytes(4)
+    return b"".join([png[:8], *other[:-1], chunk, other[-1]])
 
 
 def _layers(target: str, *, is_point: bool, is_single: bool) -> list[Spec]:
@@ -100,7 +116,7 @@ def _layer(mark: Spec, name: str, fields: tuple[str, ...], target: str, names: l
             "type": "temporal",
             "title": None,
             "scale": {"type": "utc"},
-            "axis": {"format": "%b %Y", "tickCount": 4, "labelOverlap": True},
+            "axis": {"format": "%b %Y", "tickCount": 3, "labelOverlap": True},
         },
         "y": {"field": fields[0], "type": "quantitative", "title": target},
         "color": {"datum": name, "scale": colours, "legend": legend},

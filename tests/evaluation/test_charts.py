@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import datetime
+import json
+import zlib
 from typing import Any
 
 import pandas as pd
 import pytest
+import vl_convert
 
 from chapkit_flows.data.periods import period_from_ordinal, period_ordinal, period_start
 from chapkit_flows.evaluation.charts import forecast_spec, quantile_table, render_png
@@ -97,6 +100,27 @@ def test_draws_without_observations() -> None:
         value["date"] for value in spec["data"]["values"]
     }
     assert render_png(spec).startswith(b"\x89PNG")
+
+
+def test_picture_is_small_and_whole(spec: dict[str, Any]) -> None:
+    """The pixels of a picture are those that were drawn, in less than half of the bytes."""
+    drawn = vl_convert.vegalite_to_png(json.dumps(spec), vl_version="5.21", scale=2.0)
+    packed = render_png(spec)
+    assert _chunks(drawn) == _chunks(packed)
+    assert len(packed) < len(drawn) / 2
+
+
+def _chunks(png: bytes) -> dict[bytes, bytes]:
+    """The content of a PNG by the kind of chunk, each checked, and the pixels unpacked."""
+    found: dict[bytes, bytes] = {b"": png[:8]}
+    start = 8
+    while start < len(png):
+        size = int.from_bytes(png[start : start + 4])
+        kind, content = png[start + 4 : start + 8], png[start + 8 : start + 8 + size]
+        assert zlib.crc32(kind + content) == int.from_bytes(png[start + 8 + size : start + 12 + size])
+        found[kind] = found.get(kind, b"") + content
+        start += 12 + size
+    return found | {b"IDAT": zlib.decompress(found[b"IDAT"])}
 
 
 def test_quantiles_of_first_places() -> None:
