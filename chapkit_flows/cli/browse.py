@@ -83,7 +83,8 @@ def show_run(options: argparse.Namespace) -> int:
         if edges:
             print_line(f"\n{title}")
             rows = [
-                (edge.role, edge.artifact.id, edge.artifact.kind, describe_artifact(edge.artifact)) for edge in edges
+                (edge.role, edge.artifact.id, edge.artifact.kind, describe_artifact(edge.artifact, run.name_of(edge)))
+                for edge in edges
             ]
             print_table(("as", "id", "kind", "what"), rows)
     return 0

@@ -73,6 +73,16 @@ class RunFact(RunRef):
             raise KeyError(role)
         return made
 
+    def name_of(self, edge: Edge) -> str:
+        """The name by which this run read or wrote something; empty if it has none.
+
+        Equal bytes are one dataset. It knows the name under which it first came, the run the one that it read.
+        """
+        uri = self.parameters.get(edge.role)
+        if isinstance(uri, str) and edge.artifact.kind == "dataset" and not uri.startswith("artifact://"):
+            return uri.split("?", 1)[0].rstrip("/").rsplit("/", 1)[-1]
+        return str(edge.artifact.metadata.get("name") or "")
+
     def to_dict(self) -> dict[str, Any]:
         """The fact as JSON values; times as ISO 8601."""
         return _to_json(self)
