@@ -20,6 +20,7 @@
     ├── ArtifactError
     │   ├── InvalidId
     │   ├── ArtifactNotFound
+    │   ├── ArtifactDeleted
     │   ├── ObjectMissing
     │   ├── DigestMismatch
     │   ├── StoreUnavailable
@@ -31,6 +32,9 @@
     │   ├── DatabaseUnavailable
     │   ├── DatabaseLocked
     │   └── DatabaseTooNew
+    ├── UpkeepError
+    │   ├── BackupNotFound
+    │   └── NotEmpty
     └── ServerUnavailable
 
 Each message names the thing that is wrong and what to do about it. A class's docstring is its default
@@ -53,7 +57,9 @@ class ChapkitFlowsError(Exception):
     exit_code: ClassVar[int] = 2
 
     def __init__(self, message: str = "") -> None:
-        super().__init__(message or inspect.cleandoc(type(self).__doc__ or ""))
+        text = message or inspect.cleandoc(type(self).__doc__ or "")
+        # A file name that is not UTF-8 could neither be logged nor recorded.
+        super().__init__(text.encode(errors="replace").decode())
 
 
 class ConfigError(ChapkitFlowsError):
@@ -141,6 +147,10 @@ class ArtifactNotFound(ArtifactError):
     """No artifact has that id. List them with: chapkit-flows artifacts list"""
 
 
+class ArtifactDeleted(ArtifactError):
+    """The artifact is in the trash. Bring it back with: chapkit-flows artifacts restore ID"""
+
+
 class ObjectMissing(ArtifactError):
     """The store does not hold the bytes of that artifact. Check the storage URL."""
 
@@ -183,6 +193,18 @@ class DatabaseLocked(LineageError):
 
 class DatabaseTooNew(LineageError):
     """A newer chapkit_flows wrote the lineage database. Upgrade this installation."""
+
+
+class UpkeepError(ChapkitFlowsError):
+    """The store and the database cannot be looked after. See the message for the remedy."""
+
+
+class BackupNotFound(UpkeepError):
+    """There is no backup. Make one with: chapkit-flows backup TO"""
+
+
+class NotEmpty(UpkeepError):
+    """The lineage database has runs already. Restore and rebuild write into an empty one only."""
 
 
 class ServerUnavailable(ChapkitFlowsError):

@@ -7,14 +7,18 @@ A backend moves whole files by key and knows nothing of digests. Its own failure
 from __future__ import annotations
 
 import errno
+import fcntl
 import importlib
 import io
 import os
 import re
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
 
@@ -26,6 +30,11 @@ MIB = 1 << 20
 SMALL = 8 * MIB
 """Up to this size an object of a remote store is moved in one request; it is the part size of larger ones."""
 
+RENEW_SECONDS = 24 * 3600.0
+"""An object that was last written or claimed longer ago is written anew when somebody needs it: garbage collection,
+which spares everything that is younger than a week, then leaves it alone."""
+
+_MODIFIED = ("LastModified", "last_modified", "updated", "mtime", "modified", "created")
 _PARTS = 9000
 """S3 allows 10 000 parts to an upload."""
 
@@ -56,6 +65,19 @@ def mask_url(url: str) -> str:
     return re.sub(r"(?<=://)([^/@:]*):.*@", r"\1:***@", url)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One key as a listing shows it.
+
+    Attributes:
+        modified: When it was last written or claimed.
+    """
+
+    key: str
+    size: int
+    modified: datetime
+
+
 class Backend(Protocol):
     """Keys (relative POSIX paths) and their bytes."""
 
@@ -69,8 +91,15 @@ class Backend(Protocol):
     def spool(self) -> AbstractContextManager[BinaryIO]:
         """A new empty local file to fill and `publish`; it is gone after the block."""
 
-    def publish(self, spooled: BinaryIO, key: str, *, overwrite: bool = False) -> None:
-        """Give the spooled bytes a key, all at once. Without `overwrite`, one of that size is left as it is."""
+    def publish(self, spooled: BinaryIO, key: str, *, overwrite: bool = False) -> bool:
+        """Give the spooled bytes a key, all at once. Without `overwrite`, one of that size is left as it is.
+
+        Returns:
+            Whether a removal that has begun may still take the key away: see `Store.sweep`.
+        """
+
+    def claim(self, key: str, size: int) -> bool:
+        """Whether so many bytes have the key, and a removal will leave them there for `RENEW_SECONDS` at least."""
 
     def open(self, key: str) -> BinaryIO:
         """A seekable local file of the bytes.
@@ -84,6 +113,12 @@ class Backend(Protocol):
 
     def keys(self, folder: str) -> list[str]:
         """All keys below a folder, sorted."""
+
+    def entries(self, folder: str) -> list[Entry]:
+        """The keys right in a folder, in no order; none where there is no such folder."""
+
+    def remove(self, key: str, *, unused_since: datetime) -> bool:
+        """Take a key away, unless it was written or claimed after a moment; tell whether it is away."""
 
 
 class LocalBackend:
@@ -116,16 +151,32 @@ class LocalBackend:
                 with suppress(OSError):  # after publishing there is nothing left to remove
                     path.unlink()
 
-    def publish(self, spooled: BinaryIO, key: str, *, overwrite: bool = False) -> None:
+    def publish(self, spooled: BinaryIO, key: str, *, overwrite: bool = False) -> bool:
         """Make the bytes durable, then the name, then the folder that holds the name."""
         target = self.root / key
         with self.guard("written"):
-            if overwrite or self.size(key) != spooled.seek(0, os.SEEK_END):
+            if overwrite or not self.claim(key, spooled.seek(0, os.SEEK_END)):
                 os.fsync(spooled.fileno())
                 _make_folder(target.parent)
                 Path(spooled.name).replace(target)
             # Also for an object that was there: its writer may still be on the way to this line.
             _sync_folder(target.parent)
+        return False
+
+    def claim(self, key: str, size: int) -> bool:
+        """Look at the file; make an old one count as new, under a lock that `remove` respects."""
+        path = self.root / key
+        with self.guard("read"):
+            try:
+                found = path.stat()
+                if found.st_size != size or not _is_old(found.st_mtime):
+                    return found.st_size == size
+                with path.open("rb") as file:
+                    fcntl.flock(file, fcntl.LOCK_SH)
+                    os.utime(path)
+                    return os.fstat(file.fileno()).st_ino == path.stat().st_ino
+            except (FileNotFoundError, PermissionError):  # another user's file is written again, in its place
+                return False
 
     def open(self, key: str) -> BinaryIO:
         """Open the file itself."""
@@ -149,6 +200,32 @@ class LocalBackend:
         with self.guard("read"):
             found = (self.root / folder).rglob("*")
             return sorted(path.relative_to(self.root).as_posix() for path in found if path.is_file())
+
+    def entries(self, folder: str) -> list[Entry]:
+        """Scan the folder."""
+        found = []
+        with self.guard("read"), suppress(FileNotFoundError), os.scandir(self.root / folder) as files:
+            for file in files:
+                with suppress(FileNotFoundError):  # removed meanwhile
+                    if file.is_file():
+                        status = file.stat()
+                        moment = datetime.fromtimestamp(status.st_mtime, UTC)
+                        found.append(Entry(key=f"{folder}/{file.name}", size=status.st_size, modified=moment))
+        return found
+
+    def remove(self, key: str, *, unused_since: datetime) -> bool:
+        """Look at the age again under a lock, so that nobody claims the file in between."""
+        path = self.root / key
+        with self.guard("written"):
+            try:
+                with path.open("rb") as file:
+                    fcntl.flock(file, fcntl.LOCK_EX)
+                    if path.stat().st_mtime > unused_since.timestamp():
+                        return False
+                    path.unlink()
+            except FileNotFoundError:
+                pass
+        return True
 
 
 class RemoteBackend:
@@ -189,22 +266,29 @@ class RemoteBackend:
         with file:
             yield cast(BinaryIO, file)
 
-    def publish(self, spooled: BinaryIO, key: str, *, overwrite: bool = False) -> None:
+    def publish(self, spooled: BinaryIO, key: str, *, overwrite: bool = False) -> bool:
         """Upload in one request, or in parts that show only when the last has arrived."""
         spooled.flush()
         size = spooled.seek(0, os.SEEK_END)
-        if not overwrite and self.size(key) == size:
-            return
+        before = None if overwrite else self._entry(key)
+        if before is not None and before.size == size and not _is_old(before.modified.timestamp()):
+            return False
         with self.guard("written"):
             if self._scheme in _OBJECT_STORES:
                 self._upload(spooled, self._path(key), size)
-                return
+                return before is not None
             # Here an unfinished upload can be seen, so it gets its name when it is complete.
             target, unfinished = self._path(key), self._path(f"tmp/{uuid.uuid4().hex}.part")
             for path in (target, unfinished):
                 self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
             self._upload(spooled, unfinished, size)
             self._files.mv(unfinished, target)
+        return before is not None
+
+    def claim(self, key: str, size: int) -> bool:
+        """Look at size and age: an old object is uploaded again, which makes it new."""
+        found = self._entry(key)
+        return found is not None and found.size == size and not _is_old(found.modified.timestamp())
 
     def open(self, key: str) -> BinaryIO:
         """Download: small objects into memory, others into a temporary file."""
@@ -224,11 +308,8 @@ class RemoteBackend:
 
     def size(self, key: str) -> int | None:
         """Ask the driver."""
-        with self.guard("read"):
-            try:
-                return int(self._files.info(self._path(key))["size"])
-            except FileNotFoundError:
-                return None
+        found = self._entry(key)
+        return None if found is None else found.size
 
     def keys(self, folder: str) -> list[str]:
         """List everything below the folder."""
@@ -238,6 +319,31 @@ class RemoteBackend:
             except FileNotFoundError:
                 return []
         return sorted(path[len(self._root) + 1 :] for path in found)
+
+    def entries(self, folder: str) -> list[Entry]:
+        """List the folder."""
+        with self.guard("read"):
+            try:
+                found = self._files.ls(self._path(folder), detail=True)
+            except FileNotFoundError:
+                return []
+        return [_to_entry(f"{folder}/{info['name'].rpartition('/')[2]}", info) for info in found if info["size"]]
+
+    def remove(self, key: str, *, unused_since: datetime) -> bool:
+        """Look at the age again, right before."""
+        found = self._entry(key)
+        if found is not None and found.modified > unused_since:
+            return False
+        with self.guard("written"), suppress(FileNotFoundError):
+            self._files.rm_file(self._path(key))
+        return True
+
+    def _entry(self, key: str) -> Entry | None:
+        with self.guard("read"):
+            try:
+                return _to_entry(key, self._files.info(self._path(key)))
+            except FileNotFoundError:
+                return None
 
     def _path(self, key: str) -> str:
         return f"{self._root}/{key}"
@@ -250,6 +356,22 @@ class RemoteBackend:
         part = max(SMALL, -(-size // _PARTS))
         limits = {"s3": {"chunksize": part, "max_concurrency": 2}, "gs": {"chunksize": part}}
         self._files.put_file(spooled.name, path, **limits.get(self._scheme, {}))
+
+
+def _is_old(modified: float) -> bool:
+    return modified < time.time() - RENEW_SECONDS
+
+
+def _to_entry(key: str, info: Mapping[str, Any]) -> Entry:
+    """Each driver has a name of its own for the time of the last write."""
+    moment = next((info[name] for name in _MODIFIED if info.get(name) is not None), None)
+    if isinstance(moment, str):
+        moment = datetime.fromisoformat(moment)
+    elif isinstance(moment, int | float):
+        moment = datetime.fromtimestamp(moment, UTC)
+    elif moment is None:
+        moment = datetime.now(UTC)  # of unknown age: never old
+    return Entry(key=key, size=int(info["size"]), modified=moment if moment.tzinfo else moment.replace(tzinfo=UTC))
 
 
 def _read_only_opener(path: str, flags: int) -> int:

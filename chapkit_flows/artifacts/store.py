@@ -6,6 +6,7 @@ Layout below the URL (format 1):
     objects/sha256/ab/cdef…  the bytes with the digest sha256:abcdef…
     manifests/NAME.json      small documents, such as how to read an object
     tmp/                     unfinished writes; nothing there is ever read
+    sweep.json               there while objects that nobody needs are removed
 """
 
 from __future__ import annotations
@@ -15,21 +16,26 @@ import io
 import json
 import os
 import re
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
 from chapkit_flows.artifacts.backends import MIB, Backend, LocalBackend, RemoteBackend, mask_url
 from chapkit_flows.errors import ArtifactError, DigestMismatch, ObjectMissing, StoreUnavailable
-from chapkit_flows.refs import canonical_json
+from chapkit_flows.refs import canonical_json, now
 
 ALLOWED_SCHEMES = ("file", "memory", "s3", "gs", "az", "sftp")
 FORMAT = 1
 CHUNK = MIB
 
+_SWEEP = "sweep.json"
+_SWEEP_LEASE = timedelta(minutes=30)
+_SWEEP_POLL_SECONDS = 0.2
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+(?:::[A-Za-z0-9+.-]+)*):(//)?")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _NAME = re.compile(r"(?!.*(?:^|/)\.)[A-Za-z0-9._-]+(?:/[A-Za-z0-9._-]+)*")
@@ -43,6 +49,17 @@ class StoredObject:
     size: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectEntry(StoredObject):
+    """An object as a listing shows it.
+
+    Attributes:
+        modified: When it was last written or claimed.
+    """
+
+    modified: datetime
+
+
 class ObjectWriter(io.BufferedWriter):
     """A binary sink whose bytes become an object.
 
@@ -53,6 +70,34 @@ class ObjectWriter(io.BufferedWriter):
     def __init__(self, raw: _HashingSink) -> None:
         super().__init__(raw, CHUNK)
         self.stored = StoredObject(digest="", size=0)
+
+
+class Sweep:
+    """Removes objects that nobody needs."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._announce()
+
+    def _announce(self) -> None:
+        self._announced = now()
+        self._store._write_json(_SWEEP, {"until": (self._announced + _SWEEP_LEASE).isoformat()})
+
+    def remove(self, digest: str, *, unused_since: datetime) -> bool:
+        """Remove an object, unless it was written or claimed after a moment; tell whether it is gone.
+
+        Raises:
+            StoreUnavailable: The store cannot be written.
+        """
+        if now() > self._announced + _SWEEP_LEASE / 2:
+            self._announce()
+        return self._store._backend.remove(_object_key(digest), unused_since=unused_since)
+
+    def remove_unfinished(self, *, unused_since: datetime) -> int:
+        """Remove what dead processes left in `tmp/`; return how many files."""
+        backend = self._store._backend
+        old = [entry for entry in backend.entries("tmp") if entry.modified <= unused_since]
+        return sum(backend.remove(entry.key, unused_since=unused_since) for entry in old)
 
 
 class Store:
@@ -108,7 +153,11 @@ class Store:
                 raw.finished = True
                 writer.close()
             stored = StoredObject(digest=f"sha256:{raw.hash.hexdigest()}", size=raw.size)
-            self._backend.publish(spooled, _object_key(stored.digest))
+            key = _object_key(stored.digest)
+            while self._backend.publish(spooled, key):
+                self._outlast_sweep()
+                if self._backend.size(key) is not None:
+                    break
             writer.stored = stored
 
     def put(self, source: BinaryIO) -> StoredObject:
@@ -158,6 +207,44 @@ class Store:
         """The bytes an object takes; None when the store does not hold it."""
         self.check()
         return self._backend.size(_object_key(digest))
+
+    def claim(self, digest: str, size: int) -> bool:
+        """Whether the store holds an object of that size and a sweep will leave it there; if not, put it (again).
+
+        Raises:
+            StoreUnavailable: The store cannot be read.
+        """
+        self.check()
+        return self._backend.claim(_object_key(digest), size)
+
+    def objects(self, shard: int) -> Iterator[ObjectEntry]:
+        """The objects whose digest begins with the byte `shard`, from 0 to 255, in no order."""
+        self.check()
+        for entry in self._backend.entries(f"objects/sha256/{shard:02x}"):
+            digest = f"sha256:{shard:02x}{entry.key.rpartition('/')[2]}"
+            if _DIGEST.fullmatch(digest):
+                yield ObjectEntry(digest=digest, size=entry.size, modified=entry.modified)
+
+    @contextmanager
+    def sweep(self) -> Iterator[Sweep]:
+        """Within it objects can be removed. Who writes one of them again meanwhile waits for the end.
+
+        On a local disk a lock on each file keeps writers and sweeps apart; elsewhere this document does.
+        """
+        try:
+            yield Sweep(self)
+        finally:
+            self._backend.remove(_SWEEP, unused_since=now() + _SWEEP_LEASE)
+
+    def _outlast_sweep(self) -> None:
+        while True:
+            try:
+                until = datetime.fromisoformat(str(self._read_json(_SWEEP).get("until")))
+            except FileNotFoundError:
+                return
+            if until < now():  # its process is dead
+                return
+            time.sleep(_SWEEP_POLL_SECONDS)
 
     def write_manifest(self, name: str, document: Mapping[str, Any]) -> None:
         """Write a small JSON document, all at once, in place of one of that name."""

@@ -78,7 +78,7 @@ def put_tree(store: Store, folder: Path) -> StoredTree:
     document = {"format": FORMAT, "files": [asdict(entry) for entry in files], "empty_folders": empty}
     content = canonical_json(document)
     digest = digest_of(content)
-    if store.size(digest) != len(content):
+    if not store.claim(digest, len(content)):
         store.put(io.BytesIO(content))
     return StoredTree(digest=digest, size=sum(entry.size for entry in files), files=len(files))
 
@@ -187,7 +187,7 @@ def _put_file(store: Store, path: str, source: Path) -> TreeEntry:
             status = os.fstat(file.fileno())
             digest = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
             size = status.st_size
-            if store.size(digest) != size:
+            if not store.claim(digest, size):
                 file.seek(0)
                 stored = store.put(file)  # its digest counts: the file may have changed since
                 digest, size = stored.digest, stored.size

@@ -31,6 +31,7 @@ from chapkit_flows.cli.output import (
 from chapkit_flows.cli.runs import write_prediction
 from chapkit_flows.errors import DataError
 from chapkit_flows.lineage.annotations import history, load_tags
+from chapkit_flows.lineage.deletions import find_deletion, get_usable
 from chapkit_flows.lineage.engine import Database
 from chapkit_flows.lineage.facts import Annotation, Graph, Node, RunFact
 from chapkit_flows.lineage.graph import lineage
@@ -150,15 +151,18 @@ def show_artifact(options: argparse.Namespace) -> int:
     artifact = get_artifact(database, options.id)
     run = producer(database, artifact.id)
     tags, said = _annotations(database, artifact.id)
+    deletion = find_deletion(database, artifact.id)
     if options.json:
+        about = {"run_id": run.id if run else None, "deletion": deletion.to_dict() if deletion else None}
         annotations = {"tags": tags, "annotations": [item.to_dict() for item in said]}
-        print_json(_artifact_json(artifact) | {"run_id": run.id if run else None} | annotations)
+        print_json(_artifact_json(artifact) | about | annotations)
         return 0
     facts: list[tuple[str, object]] = [
         ("Artifact", artifact.id),
         ("Kind", artifact.kind),
         ("Status", artifact.status),
         ("Made", when(artifact.created_at)),
+        *([("Deleted", f"{when(deletion.deleted_at)} by {deletion.actor}: {deletion.reason}")] if deletion else []),
         ("By run", run.id if run else "none: it came from outside"),
         ("Digest", artifact.digest),
         ("Size", size_text(artifact.size)),
@@ -176,7 +180,7 @@ def _artifact_json(artifact: ArtifactRef) -> dict[str, Any]:
 def download(options: argparse.Namespace) -> int:
     """Write an artifact to a file or a folder."""
     resources = open_resources()
-    artifact = get_artifact(resources.database, options.id)
+    artifact = get_usable(resources.database, options.id)
     target: Path = options.out or Path(_default_name(artifact))
     if not target.parent.is_dir():
         raise DataError(f"There is no folder {target.parent}. Make it first, or choose another --out.")

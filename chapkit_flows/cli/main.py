@@ -31,8 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command.
 
     Returns:
-        0 when it is done; 2 when something the user can put right is wrong; 1 when `doctor` finds a fault in
-        the installation. Any other exception is a fault of this program and keeps its traceback.
+        0 when it is done; 2 when something the user can put right is wrong; 1 when a check (`doctor`, `fsck`,
+        `rehearse` …) finds a fault. Any other exception is a fault of this program and keeps its traceback.
     """
     options = build_parser().parse_args(arguments)
     for name, value in EMBEDDED_DEFAULTS.items():
@@ -61,13 +61,14 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="chapkit-flows",
         description="Train and predict with forecasting models as Prefect flows, with lineage of every forecast.",
-        epilog="Exit codes: 0 done, 1 doctor found a fault, 2 wrong input or a run that failed.",
+        epilog="Exit codes: 0 done, 1 a check found a fault, 2 wrong input or a run that failed.",
     )
     parser.add_argument("--version", action="version", version=f"chapkit-flows {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_runs(commands)
     _add_browsing(commands)
     _add_operations(commands)
+    _add_upkeep(commands)
     return parser
 
 
@@ -160,6 +161,7 @@ def _add_browsing(commands: Commands) -> None:
     )
 
     _add_annotating(artifacts, "artifact", "the id of an artifact")
+    _add_trash(artifacts)
 
     lineage = _add(commands, "lineage", "browse:show_lineage", "show what made a thing, and what was made from it")
     lineage.add_argument("id", metavar="ID", help="the id of an artifact or a run")
@@ -190,6 +192,53 @@ def _add_annotating(group: Commands, what: str, id_help: str) -> None:
     note.add_argument("text", metavar="TEXT", help="what should be known")
     for parser in (tag, note):
         parser.add_argument("--by", metavar="NAME", help="who says so; default: the user of this computer")
+
+
+def _add_trash(artifacts: Commands) -> None:
+    delete = _add(artifacts, "delete", "upkeep:delete", "put artifacts into the trash")
+    delete.add_argument("ids", metavar="ID", nargs="+")
+    delete.add_argument("--reason", metavar="TEXT", required=True, help="shown to whoever looks for it later")
+    restore = _add(artifacts, "restore", "upkeep:restore_artifacts", "take artifacts out of the trash")
+    restore.add_argument("ids", metavar="ID", nargs="+")
+    for parser in (delete, restore):
+        parser.add_argument("--by", metavar="NAME", help="who does it; default: your user name")
+    listing = _add(artifacts, "trash", "upkeep:show_trash", "list what is in the trash, the last deleted first")
+    _add_paging(listing)
+
+
+def _add_upkeep(commands: Commands) -> None:
+    gc = _add(commands, "gc", "upkeep:gc", "remove stored bytes that nobody needs")
+    gc.add_argument("--dry-run", action="store_true", help="only list what would go, and why")
+    gc.add_argument("--explain", metavar="ID", help="why the bytes of an artifact stay or may go")
+    gc.add_argument("--retention-days", metavar="N", type=float, default=30, help="in the trash (default: %(default)s)")
+    gc.add_argument(
+        "--grace-days", metavar="N", type=float, default=7, help="since the last use (default: %(default)s)"
+    )
+
+    fsck = _add(commands, "fsck", "upkeep:fsck", "check that the bytes of every artifact are there")
+    fsck.add_argument("--bytes", action="store_true", help="read all bytes and compare their digests")
+    fsck.add_argument("--sample", metavar="SHARE", type=_share, default=1.0, help="of the artifacts, such as 0.05")
+    fsck.add_argument("--seed", metavar="N", type=int, default=0, help="of the sample (default: %(default)s)")
+    fsck.add_argument("--after", metavar="ID", help="go on after this artifact")
+
+    backup = _add(commands, "backup", "upkeep:backup", "copy database and bytes to another store; again: what is new")
+    backup.add_argument("to", metavar="TO", help="a folder or any storage URL")
+    restore = _add(commands, "restore", "upkeep:restore", "bring a backup back into an empty database")
+    restore.add_argument("source", metavar="FROM", help="where backup wrote to")
+    restore.add_argument("--backup", metavar="ID", help="default: the newest")
+    _add(commands, "rebuild", "upkeep:rebuild_database", "make a lost database again from what lies in the store")
+    rehearsal = _add(commands, "rehearse", "upkeep:rehearse_disaster", "lose the database of a copy, and rebuild it")
+    rehearsal.add_argument("--folder", metavar="FOLDER", type=Path, help="for the copy; default: a temporary one")
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = 0.0
+    if not 0 < share <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: write a number above 0, up to 1")
+    return share
 
 
 def _add_paging(parser: argparse.ArgumentParser) -> None:

@@ -15,7 +15,8 @@ from chapkit_flows.data.panels import check_panel
 from chapkit_flows.data.tables import mask_uri, media_type_of, open_source, read_table
 from chapkit_flows.errors import DataError, DataNotFound
 from chapkit_flows.flows.check import Loaded
-from chapkit_flows.lineage.query import find_dataset, get_artifact
+from chapkit_flows.lineage.deletions import get_usable
+from chapkit_flows.lineage.query import find_dataset
 from chapkit_flows.models.runner import Geo
 from chapkit_flows.refs import ArtifactRef, new_id
 from chapkit_flows.resources import Resources
@@ -56,7 +57,7 @@ def fetch(resources: Resources, uri: str) -> Iterator[Fetched]:
         ArtifactError: The artifact is unknown, or its bytes are missing or damaged.
     """
     if uri.startswith(SCHEME):
-        artifact = get_artifact(resources.database, uri.removeprefix(SCHEME))
+        artifact = get_usable(resources.database, uri.removeprefix(SCHEME))
         if artifact.media_type not in (*_TABLES, GEO_JSON):
             raise DataNotFound(f"{uri} is a {artifact.kind} ({artifact.media_type}), neither a table nor GeoJSON.")
         with resources.store.open(artifact.digest) as file:
@@ -111,7 +112,7 @@ def keep(resources: Resources, fetched: Fetched, metadata: Mapping[str, Any]) ->
     if fetched.artifact is not None:
         return fetched.artifact, False
     known = find_dataset(resources.database, fetched.digest, fetched.media_type)
-    if known is None or not resources.store.has(known.digest):
+    if known is None or not resources.store.claim(known.digest, known.size):
         fetched.file.seek(0)
         resources.store.put(fetched.file)
     if known is not None:

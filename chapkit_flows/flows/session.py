@@ -10,12 +10,13 @@ from typing import Any, Self
 
 from prefect.client.orchestration import get_client
 from prefect.context import FlowRunContext
+from prefect.logging import get_run_logger
 
 from chapkit_flows.artifacts.manifests import artifact_manifest
 from chapkit_flows.configs.block import ModelConfig
 from chapkit_flows.configs.versions import config_version
 from chapkit_flows.data.sources import mask_uri
-from chapkit_flows.errors import StoreUnavailable
+from chapkit_flows.errors import ChapkitFlowsError, StoreUnavailable
 from chapkit_flows.lineage.facts import Edge, Outcome, RunFact
 from chapkit_flows.lineage.record import finish, start
 from chapkit_flows.models.contract import ModelContract
@@ -60,8 +61,15 @@ class RunSession:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is not None and not self.done:
-            # Not in a thread: this must also work while the task is being cancelled.
-            self._record(_status(error), f"{type(error).__name__}: {error}"[:MAX_ERROR])
+            # Of an attempt that failed only what it left for inspection counts: its model must not pass for a good one.
+            self.outputs = [edge for edge in self.outputs if edge.artifact.status == "failed"]
+            status = _status(error)
+            try:
+                # Not in a thread: this must also work while the task is being cancelled.
+                self._record(status, f"{type(error).__name__}: {error}"[:MAX_ERROR])
+            except ChapkitFlowsError as second:
+                # It must not hide why the run failed.
+                get_run_logger().error("The run could not be recorded as %s: %s", status, second)
 
     @property
     def done(self) -> bool:
@@ -105,29 +113,44 @@ class RunSession:
         outcome = Outcome(
             status=status,
             error=error,
+            finished_at=now(),  # the manifest and the row must say the same
             inputs=tuple(self.inputs),
             outputs=tuple(self.outputs),
             config=self.config,
             code=self.model.code_version,
             metrics=self.metrics,
         )
+        expected, written = self._expect(outcome), True
         try:
-            self._write_manifests(outcome)
+            self._write_manifests(outcome, expected)
         except StoreUnavailable:
             # The store may be what the run failed on: its row says so all the same.
             if status == "completed":
                 raise
+            written = False
         self.fact = finish(self.resources.database, self.fact.id, outcome)
+        if written and expected != self.fact.to_dict():
+            # Another run brought in the same data meanwhile, or an earlier attempt left more than this one.
+            self._write_run_manifest(self.fact.to_dict())
         return self.fact
 
-    def _write_manifests(self, outcome: Outcome) -> None:
-        store = self.resources.store
+    def _expect(self, outcome: Outcome) -> dict[str, Any]:
+        """The run as the database will have it, if nothing else happened to its things meanwhile."""
+        values = {item.name: getattr(outcome, item.name) for item in fields(outcome)}
+        for direction in ("inputs", "outputs"):
+            values[direction] = tuple(sorted(values[direction], key=lambda edge: (edge.role, edge.artifact.id)))
+        return replace(self.fact, **values).to_dict()
+
+    def _write_manifests(self, outcome: Outcome, run: Mapping[str, Any]) -> None:
         made_here = [edge.artifact for edge in outcome.outputs]
         made_here += [edge.artifact for edge in outcome.inputs if edge.artifact.id in self._ingested]
         for artifact in made_here:
-            store.write_manifest(f"artifacts/{artifact.id}", artifact_manifest(artifact, run_id=self.fact.id))
-        values = {item.name: getattr(outcome, item.name) for item in fields(outcome)}
-        store.write_manifest(f"runs/{self.fact.id}", replace(self.fact, finished_at=now(), **values).to_dict())
+            document = artifact_manifest(artifact, run_id=self.fact.id)
+            self.resources.store.write_manifest(f"artifacts/{artifact.id}", document)
+        self._write_run_manifest(run)
+
+    def _write_run_manifest(self, run: Mapping[str, Any]) -> None:
+        self.resources.store.write_manifest(f"runs/{self.fact.id}", run)
 
 
 async def name_run(model: str) -> None:
@@ -140,11 +163,17 @@ async def name_run(model: str) -> None:
         return
     given = context.parameters or {}
     parts = [model, getattr(given.get("config"), "_block_document_name", None), given.get("model")]
-    parts += [str(given[key]).rstrip("/").rsplit("/", 1)[-1] for key in ("data", "future") if given.get(key)]
+    parts += [_last_part(str(given[key])) for key in ("data", "future") if given.get(key)]
     name = " · ".join(str(part) for part in parts if part)
     async with get_client() as client:
         await client.set_flow_run_name(context.flow_run.id, name)
     context.flow_run.name = name
+
+
+def _last_part(uri: str) -> str:
+    """The name of a file, without the host and the signature that a URL may have."""
+    path = mask_uri(uri).split("?", 1)[0].split("://", 1)[-1]
+    return path.rstrip("/").rsplit("/", 1)[-1] if "/" in path or "://" not in uri else ""
 
 
 def _status(error: BaseException) -> RunStatus:

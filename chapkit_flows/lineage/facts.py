@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+from chapkit_flows.errors import LineageError
 from chapkit_flows.lineage.json_text import dump_json
-from chapkit_flows.refs import ArtifactRef, CodeVersion, ConfigRef, RunRef, RunStatus
+from chapkit_flows.refs import ArtifactRef, CodeVersion, ConfigRef, RunRef, RunStatus, now
 
 NodeType = Literal["run", "artifact", "config", "code"]
 Action = Literal["set", "remove", "note"]
@@ -29,11 +30,13 @@ class Outcome:
 
     Attributes:
         error: What people should know of a failure.
+        finished_at: When it ended; None for the moment at which that is recorded.
         metrics: Numbers about the run by name; they may be NaN or infinite.
     """
 
     status: RunStatus
     error: str | None = None
+    finished_at: datetime | None = None
     inputs: tuple[Edge, ...] = ()
     outputs: tuple[Edge, ...] = ()
     config: ConfigRef | None = None
@@ -100,6 +103,71 @@ class Annotation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Deletion:
+    """An artifact was put into the trash.
+
+    Attributes:
+        id: ULID.
+        restored_at: When it came back from the trash.
+        swept_at: When its bytes were given up: from then on they may be gone.
+    """
+
+    id: str
+    artifact_id: str
+    actor: str
+    reason: str
+    deleted_at: datetime = field(default_factory=now)
+    restored_at: datetime | None = None
+    restored_by: str | None = None
+    swept_at: datetime | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The deletion as JSON values; times as ISO 8601."""
+        return _to_json(self)
+
+
+def deletion_from_dict(document: Mapping[str, Any]) -> Deletion:
+    """The deletion that `Deletion.to_dict` wrote.
+
+    Raises:
+        LineageError: It is no such document.
+    """
+    moments = ("deleted_at", "restored_at", "swept_at")
+    try:
+        times = {name: datetime.fromisoformat(document[name]) if document[name] else None for name in moments}
+        return Deletion(**(dict(document) | times))
+    except (KeyError, TypeError, ValueError) as error:
+        raise LineageError(f"The document is no record of a deletion: {error!r}. Restore it from a backup.") from error
+
+
+def run_from_dict(document: Mapping[str, Any]) -> RunFact:
+    """The run that `RunFact.to_dict` wrote.
+
+    Raises:
+        LineageError: It is no such document.
+    """
+    try:
+        config, code, finished_at = document["config"], document["code"], document["finished_at"]
+        values = dict(document) | {
+            "started_at": datetime.fromisoformat(document["started_at"]),
+            "finished_at": datetime.fromisoformat(finished_at) if finished_at else None,
+            "config": ConfigRef(**config) if config else None,
+            "code": CodeVersion(**code) if code else None,
+            "inputs": tuple(map(_edge_from_dict, document["inputs"])),
+            "outputs": tuple(map(_edge_from_dict, document["outputs"])),
+            "metrics": {name: float(value) for name, value in document["metrics"].items()},
+        }
+        return RunFact(**values)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise LineageError(f"The document is no record of a run: {error!r}. Restore it from a backup.") from error
+
+
+def _edge_from_dict(document: Mapping[str, Any]) -> Edge:
+    artifact = document["artifact"] | {"created_at": datetime.fromisoformat(document["artifact"]["created_at"])}
+    return Edge(role=document["role"], artifact=ArtifactRef(**artifact))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
     """One thing in the graph.
 
@@ -148,6 +216,6 @@ class Graph:
         return _to_json(self)
 
 
-def _to_json(value: RunFact | Annotation | Graph) -> dict[str, Any]:
+def _to_json(value: RunFact | Annotation | Deletion | Graph) -> dict[str, Any]:
     plain: dict[str, Any] = json.loads(dump_json(asdict(value)))
     return plain

@@ -9,15 +9,15 @@ from datetime import datetime
 from typing import Any
 
 
-def dump_json(value: Any) -> str:
+def dump_json(value: Any, *, sort_keys: bool = False) -> str:
     """The JSON text of a value.
 
     NaN and infinities become the texts "NaN", "Infinity" and "-Infinity"; times become ISO 8601.
     """
     try:
-        return json.dumps(value, default=_plain, allow_nan=False)
+        return json.dumps(value, default=_plain, allow_nan=False, sort_keys=sort_keys)
     except ValueError:
-        return json.dumps(_finite(json.loads(json.dumps(value, default=_plain))))
+        return json.dumps(_finite(json.loads(json.dumps(value, default=_plain))), sort_keys=sort_keys)
 
 
 def _plain(value: Any) -> Any:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, SQLColumnExpression, or_, select
+from sqlalchemy import ColumnElement, Select, SQLColumnExpression, or_, select
 from sqlalchemy.orm import Session
 from sqlmodel import col
 
@@ -12,7 +14,7 @@ from chapkit_flows.errors import ArtifactNotFound, ConfigNotFound, RunNotFound
 from chapkit_flows.lineage.engine import Database
 from chapkit_flows.lineage.facts import RunFact
 from chapkit_flows.lineage.rows import load_runs, make_ingest_key, to_artifact, to_config
-from chapkit_flows.lineage.tables import ArtifactRow, ConfigVersionRow, RunArtifactRow, RunRow
+from chapkit_flows.lineage.tables import ArtifactRow, ConfigVersionRow, DeletionRow, RunArtifactRow, RunRow
 from chapkit_flows.refs import ArtifactRef, ConfigRef, Kind, RunStatus, check_id
 
 
@@ -83,13 +85,13 @@ def list_artifacts(
     limit: int = 50,
     before: str | None = None,
 ) -> list[ArtifactRef]:
-    """Artifacts, newest first.
+    """Artifacts, newest first, without those in the trash.
 
     Args:
         database: To read.
         kind: Only artifacts of this kind.
         model: Only what runs of this model read or wrote.
-        digest: Only artifacts with these bytes.
+        digest: Only artifacts with these bytes, those in the trash too.
         limit: Length of a page.
         before: The id of the last artifact on the page before.
 
@@ -100,6 +102,8 @@ def list_artifacts(
     for column, value in ((ArtifactRow.kind, kind), (ArtifactRow.digest, digest)):
         if value is not None:
             query = query.where(col(column) == value)
+    if digest is None:
+        query = query.where(is_kept())
     if model is not None:
         touched = (
             select(col(RunArtifactRow.run_id))
@@ -110,6 +114,31 @@ def list_artifacts(
     query = page(query, col(ArtifactRow.id), limit, before)
     with database.read() as session:
         return [to_artifact(row) for row in session.scalars(query)]
+
+
+def scan_artifacts(database: Database, *, after: str = "", page: int = 1000) -> Iterator[ArtifactRef]:
+    """All artifacts, oldest first, in pages: none is held open between them.
+
+    Args:
+        database: To read.
+        after: The id of the last artifact seen before.
+        page: Rows to read at once.
+    """
+    while True:
+        query = select(ArtifactRow).where(col(ArtifactRow.id) > after).order_by(col(ArtifactRow.id)).limit(page)
+        with database.read() as session:
+            found = [to_artifact(row) for row in session.scalars(query)]
+        yield from found
+        if len(found) < page:
+            return
+        after = found[-1].id
+
+
+def oldest_running(database: Database, *, since: datetime) -> datetime | None:
+    """When the oldest run began that is recorded as running and started after a moment; None if there is none."""
+    query = select(col(RunRow.started_at)).where(col(RunRow.status) == "running", col(RunRow.started_at) > since)
+    with database.read() as session:
+        return session.scalar(query.order_by(col(RunRow.started_at)).limit(1))
 
 
 def find_dataset(database: Database, digest: str, media_type: str) -> ArtifactRef | None:
@@ -173,6 +202,12 @@ def _runs_at(session: Session, artifact_id: str, direction: str) -> Select[tuple
         col(RunArtifactRow.artifact_id) == artifact.id, col(RunArtifactRow.direction) == direction
     )
     return select(RunRow).where(col(RunRow.id).in_(edges))
+
+
+def is_kept() -> ColumnElement[bool]:
+    """Whether an artifact is not in the trash."""
+    deleted = (col(DeletionRow.artifact_id) == col(ArtifactRow.id), col(DeletionRow.restored_at).is_(None))
+    return ~select(DeletionRow).where(*deleted).exists()
 
 
 def page(query: Select[Any], id_column: SQLColumnExpression[Any], limit: int, before: str | None) -> Select[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import delete, insert, or_, select
@@ -10,6 +11,7 @@ from sqlalchemy.orm import Session
 from sqlmodel import col
 
 from chapkit_flows.errors import LineageError, RunNotFound
+from chapkit_flows.lineage.deletions import close_deletions
 from chapkit_flows.lineage.engine import Database
 from chapkit_flows.lineage.facts import Edge, Outcome, RunFact
 from chapkit_flows.lineage.rows import Direction, from_artifact, from_run, load_runs, to_new_run
@@ -75,6 +77,47 @@ def finish(database: Database, run_id: str, outcome: Outcome) -> RunFact:
     return database.transact(work)
 
 
+def restore_runs(database: Database, runs: Sequence[RunFact]) -> int:
+    """Record finished runs as they were recorded before, in one transaction; those that are there stay as they are.
+
+    Args:
+        database: To write.
+        runs: In the order in which they finished, for config versions to get back the name they were first used by.
+
+    Returns:
+        How many were not there.
+
+    Raises:
+        LineageError: As `Database.write` raises it.
+    """
+
+    def work(session: Session) -> int:
+        ids = [run.id for run in runs]
+        known = set(session.scalars(select(col(RunRow.id)).where(col(RunRow.id).in_(ids))))
+        missing = [run for run in runs if run.id not in known]
+        for run in missing:
+            row = from_run(run)
+            session.add(row)
+            session.flush()
+            _record_outcome(session, row, _outcome_of(run))
+        return len(missing)
+
+    return database.transact(work)
+
+
+def _outcome_of(run: RunFact) -> Outcome:
+    return Outcome(
+        status=run.status,
+        error=run.error,
+        finished_at=run.finished_at or run.started_at,
+        inputs=run.inputs,
+        outputs=run.outputs,
+        config=run.config,
+        code=run.code,
+        metrics=run.metrics,
+    )
+
+
 def _find_started(session: Session, run: RunRef) -> RunRow | None:
     same = [col(RunRow.id) == run.id]
     if run.flow_run_id is not None:
@@ -84,18 +127,20 @@ def _find_started(session: Session, run: RunRef) -> RunRow | None:
 
 def _record_outcome(session: Session, row: RunRow, outcome: Outcome) -> None:
     """What an earlier attempt knew and this one did not reach (config, code, inputs) is kept."""
-    row.status, row.error, row.finished_at = outcome.status, outcome.error, now()
+    moment = outcome.finished_at or now()
+    row.status, row.error, row.finished_at = outcome.status, outcome.error, moment
     if outcome.config is not None:
-        _record_config(session, outcome.config)
+        _record_config(session, outcome.config, first_used=row.started_at)
         row.config_digest, row.config_name = outcome.config.digest, outcome.config.name
     if outcome.code is not None:
         _record_code(session, outcome.code)
         row.code_digest = outcome.code.digest
     _record_edges(session, row.id, outcome)
+    _take_out_of_trash(session, row.id, outcome, moment)
     _record_metrics(session, row.id, outcome.metrics)
 
 
-def _record_config(session: Session, config: ConfigRef) -> None:
+def _record_config(session: Session, config: ConfigRef, *, first_used: datetime) -> None:
     known = select(col(ConfigVersionRow.digest)).where(col(ConfigVersionRow.digest) == config.digest)
     if session.scalar(known) is None:
         values = {
@@ -103,7 +148,7 @@ def _record_config(session: Session, config: ConfigRef) -> None:
             "block_type": config.block_type,
             "name": config.name,
             "content": dict(config.content),
-            "created_at": now(),
+            "created_at": first_used,
         }
         session.execute(insert(ConfigVersionRow), [values])
 
@@ -136,6 +181,14 @@ def _record_edges(session: Session, run_id: str, outcome: Outcome) -> None:
     ]
     if rows:
         session.execute(insert(RunArtifactRow), rows)
+
+
+def _take_out_of_trash(session: Session, run_id: str, outcome: Outcome, moment: datetime) -> None:
+    """Data that somebody deleted and that a run has read again, from where it came, is wanted again."""
+    if outcome.status == "completed" and outcome.inputs:
+        read = (col(RunArtifactRow.run_id) == run_id, col(RunArtifactRow.direction) == "input")
+        inputs = session.scalars(select(col(RunArtifactRow.artifact_id)).where(*read)).all()
+        close_deletions(session, inputs, actor=f"run {run_id}", moment=moment)
 
 
 def _load_recorded_edges(session: Session, run_id: str) -> list[tuple[str, str, ArtifactRow]]:

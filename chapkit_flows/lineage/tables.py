@@ -204,3 +204,24 @@ class TagRow(Table, table=True):
     key: str = Field(primary_key=True, sa_type=WORD)
     value: str = Field(sa_type=NAME)
     subject_type: str = Field(sa_type=WORD)
+
+
+class DeletionRow(Table, table=True):
+    """An artifact was put into the trash; the rows of its history stay.
+
+    Attributes:
+        restored_at: When it came back from the trash.
+        swept_at: When its bytes were given up: from then on they may be gone.
+    """
+
+    __tablename__ = "lineage_deletion"
+    __table_args__ = (Index(None, "artifact_id", "id"), OPTIONS)
+
+    id: str = Field(primary_key=True, sa_type=ID)
+    artifact_id: str = Field(foreign_key="lineage_artifact.id", sa_type=ID)
+    actor: str = Field(sa_type=NAME)
+    reason: str = Field(sa_type=LongText)
+    deleted_at: datetime = Field(sa_type=UtcDateTime)
+    restored_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    restored_by: str | None = Field(default=None, sa_type=NAME)
+    swept_at: datetime | None = Field(default=None, sa_type=UtcDateTime)

@@ -12,9 +12,10 @@ from postgresql import create_postgresql_database
 from chapkit_flows.lineage.engine import Database, open_database
 from chapkit_flows.refs import new_id
 from chapkit_flows.testing.databases import LineageContract
+from chapkit_flows.testing.deletions import DeletionContract, DumpContract
 
 
-class TestSQLite(LineageContract):
+class TestSQLite(LineageContract, DeletionContract, DumpContract):
     @pytest.fixture
     def database(self, tmp_path: Path) -> Iterator[Database]:
         database = open_database(f"sqlite:///{tmp_path}/lineage.db")
@@ -22,7 +23,7 @@ class TestSQLite(LineageContract):
         database.close()
 
 
-class TestMemory(LineageContract):
+class TestMemory(LineageContract, DeletionContract, DumpContract):
     @pytest.fixture
     def database(self) -> Iterator[Database]:
         database = open_database("sqlite://")
@@ -30,7 +31,7 @@ class TestMemory(LineageContract):
         database.close()
 
 
-class TestPostgreSQL(LineageContract):
+class TestPostgreSQL(LineageContract, DeletionContract, DumpContract):
     @pytest.fixture
     def database(self, postgresql: str) -> Iterator[Database]:
         database = open_database(create_postgresql_database(postgresql, f"test_{new_id().lower()}"))
@@ -38,7 +39,7 @@ class TestPostgreSQL(LineageContract):
         database.close()
 
 
-class TestMariaDB(LineageContract):
+class TestMariaDB(LineageContract, DeletionContract, DumpContract):
     @pytest.fixture
     def database(self, mariadb: str) -> Iterator[Database]:
         database = open_database(create_mariadb_database(mariadb, f"test_{new_id().lower()}"))

@@ -11,15 +11,16 @@ import pytest
 from chapkit_flows.artifacts.store import Store, open_store
 from chapkit_flows.errors import StoreUnavailable
 from chapkit_flows.testing.stores import StoreContract
+from chapkit_flows.testing.sweeps import SweepContract
 
 
-class TestLocalStore(StoreContract):
+class TestLocalStore(StoreContract, SweepContract):
     @pytest.fixture
     def store(self, tmp_path: Path) -> Store:
         return open_store(str(tmp_path / "not yet" / "there"))
 
 
-class TestMemoryStore(StoreContract):
+class TestMemoryStore(StoreContract, SweepContract):
     @pytest.fixture
     def store(self) -> Iterator[Store]:
         fsspec = pytest.importorskip("fsspec")
@@ -55,7 +56,7 @@ def bucket(s3_options: dict[str, object]) -> str:
     return "artifacts"
 
 
-class TestS3Store(StoreContract):
+class TestS3Store(StoreContract, SweepContract):
     @pytest.fixture
     def store(self, s3_options: dict[str, object], bucket: str) -> Store:
         return open_store(f"s3://{bucket}/{uuid.uuid4().hex}", options=s3_options)

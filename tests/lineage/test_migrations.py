@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from alembic.script import ScriptDirectory
-from conftest import RunTogether, on_every_database
+from every_database import RunTogether, on_every_database
 from sqlalchemy import inspect
 
 from chapkit_flows.lineage import query

@@ -73,7 +73,7 @@ def test_newer_database(url: str, path: Path) -> None:
         connection.execute("UPDATE lineage_alembic_version SET version_num = '9999'")
     connection.close()
     before = path.read_bytes()
-    with pytest.raises(DatabaseTooNew, match=rf"revision 9999.* {REVISIONS[-1]}\..*pip install -U chapkit-flows"):
+    with pytest.raises(DatabaseTooNew, match=rf"revision 9999.* {REVISIONS[-1]}.*pip install -U chapkit-flows"):
         open_database(url)
     assert before == path.read_bytes()
 

@@ -1,0 +1,192 @@
+"""The commands that look after bytes and facts: trash, gc, fsck, backup, restore, rebuild, rehearse."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import timedelta
+from pathlib import Path
+
+from chapkit_flows.artifacts.store import open_store
+from chapkit_flows.cli.output import print_diagnostics, print_json, print_line, print_table, say, size_text, when
+from chapkit_flows.errors import UpkeepError
+from chapkit_flows.lineage.deletions import list_deletions
+from chapkit_flows.refs import Diagnostic
+from chapkit_flows.resources import open_resources
+from chapkit_flows.upkeep import backups, trash
+from chapkit_flows.upkeep.collection import Collected, Policy, collect, explain, find_dead
+from chapkit_flows.upkeep.integrity import Scope, check
+from chapkit_flows.upkeep.recovery import rebuild
+from chapkit_flows.upkeep.rehearsal import rehearse
+
+_SHOWN = 50
+
+
+def delete(options: argparse.Namespace) -> int:
+    """Put artifacts into the trash."""
+    actor = options.by or getpass.getuser()
+    made = trash.delete(open_resources(), options.ids, actor=actor, reason=options.reason)
+    if options.json:
+        print_json({"deleted": [deletion.artifact_id for deletion in made]})
+        return 0
+    print_line(f"{len(made)} put into the trash." if made else "In the trash already.")
+    if made:
+        print_line(f"Bring back with:\n  chapkit-flows artifacts restore {' '.join(one.artifact_id for one in made)}")
+    return 0
+
+
+def restore_artifacts(options: argparse.Namespace) -> int:
+    """Take artifacts out of the trash."""
+    back = trash.restore(open_resources(), options.ids, actor=options.by or getpass.getuser())
+    if options.json:
+        print_json({"restored": list(back)})
+    else:
+        print_line(f"{len(back)} taken out of the trash." if back else "Nothing of that is in the trash.")
+    return 0
+
+
+def show_trash(options: argparse.Namespace) -> int:
+    """Print what is in the trash, the last deleted first."""
+    found = list_deletions(open_resources().database, limit=options.limit, before=options.before)
+    if options.json:
+        print_json({"deletions": [deletion.to_dict() for deletion in found]})
+        return 0
+    if not found:
+        print_line("The trash is empty." if options.before is None else "No more.")
+        return 0
+    rows = [
+        (one.artifact_id, when(one.deleted_at), one.actor, one.reason, "bytes may be gone" if one.swept_at else "")
+        for one in found
+    ]
+    print_table(("id", "deleted", "by", "reason", ""), rows)
+    if len(found) == options.limit:
+        print_line(f"\nMore: --before {found[-1].id}")
+    return 0
+
+
+def gc(options: argparse.Namespace) -> int:
+    """Remove objects that nobody needs, or say which and why."""
+    policy = Policy(retention=timedelta(days=options.retention_days), grace=timedelta(days=options.grace_days))
+    resources = open_resources()
+    if options.explain:
+        lines = explain(resources, options.explain, policy)
+        if options.json:
+            print_json({"id": options.explain, "reasons": lines})
+        else:
+            print_line("\n".join(lines))
+        return 0
+    found = find_dead(resources, policy) if options.dry_run else collect(resources, policy)
+    if options.json:
+        dead = [{**asdict(one), "modified": one.modified.isoformat()} for one in found.dead]
+        print_json({**asdict(found), "dead": dead, "bytes": found.bytes, "dry_run": options.dry_run})
+        return 0
+    _print_collected(found, dry_run=options.dry_run)
+    return 0
+
+
+def _print_collected(found: Collected, *, dry_run: bool) -> None:
+    if found.dead:
+        rows = [(one.digest, size_text(one.size), one.reason) for one in found.dead[:_SHOWN]]
+        print_table(("digest", "size", "why it is dead"), rows)
+        if len(found.dead) > _SHOWN:
+            print_line(f"… and {len(found.dead) - _SHOWN} more (--json lists them all)")
+        print_line("")
+    print_line(f"{found.live} objects are needed, {found.spared} are not but are too young to go.")
+    amount = f"{len(found.dead)} objects, {size_text(found.bytes)}"
+    print_line(f"Would remove {amount}." if dry_run else f"Removed {found.removed} of {amount}.")
+
+
+def fsck(options: argparse.Namespace) -> int:
+    """Check rows against bytes; 1 if something is wrong."""
+    scope = Scope(read_bytes=options.bytes, share=options.sample, after=options.after or "", seed=options.seed)
+    count, last = 0, ""
+    findings: list[Diagnostic] = []
+    for checked in check(open_resources(), scope):
+        count, last = count + 1, checked.artifact.id
+        findings += checked.findings
+        if not options.json:
+            print_diagnostics(checked.findings)
+            if count % 1000 == 0 and sys.stderr.isatty():
+                say(f"{count} artifacts; to go on from here later: --after {last}")
+    healthy = all(found.severity != "error" for found in findings)
+    if options.json:
+        print_json(
+            {"healthy": healthy, "checked": count, "last": last, "findings": [asdict(found) for found in findings]}
+        )
+    else:
+        print_line(f"{count} artifacts checked: {'all is well.' if healthy else 'see the errors above.'}")
+    return 0 if healthy else 1
+
+
+def backup(options: argparse.Namespace) -> int:
+    """Write a backup; 1 if the store lacks something."""
+    made = backups.backup(open_resources(), open_store(options.to))
+    if options.json:
+        print_json({**asdict(made), "created_at": made.created_at.isoformat()})
+    else:
+        print_line(
+            f"Backup {made.id} in {options.to}: {made.rows} rows, {made.objects} objects; "
+            f"{made.copied} of them were new ({size_text(made.copied_bytes)})."
+        )
+        for digest in made.missing:
+            print_line(f"Missing in the store, and so in the backup: {digest}")
+    return 1 if made.missing else 0
+
+
+def restore(options: argparse.Namespace) -> int:
+    """Bring a backup back into the empty database and the store of the settings."""
+    resources = open_resources()
+    found = backups.restore(open_store(options.source), resources, backup_id=options.backup)
+    if options.json:
+        print_json({"backup": found.id, "rows": found.rows, "objects": found.objects})
+    else:
+        print_line(
+            f"Restored the backup {found.id} of {when(found.created_at)}: {found.rows} rows into "
+            f"{resources.database.url}, {found.objects} objects into {resources.store.url}."
+        )
+    return 0
+
+
+def rebuild_database(options: argparse.Namespace) -> int:
+    """Make the database again from the manifests in the store; 1 if some cannot be read."""
+    resources = open_resources()
+    made = rebuild(resources)
+    if options.json:
+        findings = [asdict(found) for found in made.findings]
+        print_json({"runs": made.runs, "deletions": made.deletions, "findings": findings})
+    else:
+        print_diagnostics(made.findings)
+        print_line(f"{made.runs} runs and {made.deletions} deletions recorded in {resources.database.url}.")
+    return 1 if made.findings else 0
+
+
+def rehearse_disaster(options: argparse.Namespace) -> int:
+    """Lose the database of a copy, rebuild it, compare; 1 if something is lost."""
+    with _folder(options.folder) as folder:
+        acts = rehearse(open_resources(), folder)
+    passed = all(act.passed for act in acts)
+    if options.json:
+        print_json({"passed": passed, "acts": [asdict(act) for act in acts]})
+    else:
+        rows = [(act.name, "completed" if act.passed else "failed", act.detail) for act in acts]
+        print_table(("step", "status", "detail"), rows)
+        print_line("\nNothing would be lost." if passed else "\nSomething would be lost: see above.")
+    return 0 if passed else 1
+
+
+@contextmanager
+def _folder(given: Path | None) -> Iterator[Path]:
+    """An empty folder for a copy; one that was not named goes away afterwards."""
+    if given is None:
+        with tempfile.TemporaryDirectory(prefix="chapkit-flows-rehearsal-") as folder:
+            yield Path(folder)
+        return
+    if given.exists() and any(given.iterdir()):
+        raise UpkeepError(f"The folder {given} is not empty. Name a new one.")
+    given.mkdir(parents=True, exist_ok=True)
+    yield given

@@ -1,0 +1,35 @@
+"""Artifacts in the trash."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from chapkit_flows.lineage.migrations.changes import create_index, create_table, drop_table
+from chapkit_flows.lineage.migrations.versions.v0001_first import ID, MOMENT, NAME, OPTIONS, TEXT
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    create_table(
+        "lineage_deletion",
+        sa.Column("id", ID, nullable=False),
+        sa.Column("artifact_id", ID, nullable=False),
+        sa.Column("actor", NAME, nullable=False),
+        sa.Column("reason", TEXT, nullable=False),
+        sa.Column("deleted_at", MOMENT, nullable=False),
+        sa.Column("restored_at", MOMENT),
+        sa.Column("restored_by", NAME),
+        sa.Column("swept_at", MOMENT),
+        sa.PrimaryKeyConstraint("id", name="pk_lineage_deletion"),
+        sa.ForeignKeyConstraint(["artifact_id"], ["lineage_artifact.id"], name="fk_lineage_deletion_artifact_id"),
+        **OPTIONS,
+    )
+    create_index("ix_lineage_deletion_artifact_id_id", "lineage_deletion", ["artifact_id", "id"])
+
+
+def downgrade() -> None:
+    drop_table("lineage_deletion")

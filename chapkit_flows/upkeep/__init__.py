@@ -1,0 +1,1 @@
+"""Looking after bytes and facts together: the trash, collection, integrity, backups, recovery."""

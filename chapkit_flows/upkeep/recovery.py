@@ -1,0 +1,115 @@
+"""A lost lineage database, made again from the manifests that each run has written beside its bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any
+
+from chapkit_flows.errors import DigestMismatch, LineageError, ObjectMissing
+from chapkit_flows.lineage.deletions import record_deletions
+from chapkit_flows.lineage.engine import Database
+from chapkit_flows.lineage.facts import Deletion, RunFact, deletion_from_dict, run_from_dict
+from chapkit_flows.lineage.query import consumers
+from chapkit_flows.lineage.record import restore_runs
+from chapkit_flows.refs import Diagnostic
+from chapkit_flows.resources import Resources
+from chapkit_flows.upkeep.trash import FOLDER
+
+_PAGE = 200
+_THREADS = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rebuilt:
+    """What a rebuild recorded.
+
+    Attributes:
+        runs: Runs that the database did not have.
+        deletions: Entries of the trash that it did not have.
+        findings: Manifests that cannot be read.
+    """
+
+    runs: int
+    deletions: int
+    findings: tuple[Diagnostic, ...]
+
+
+def rebuild(resources: Resources) -> Rebuilt:
+    """Record every run, artifact, config and code version and deletion that the store has a manifest of.
+
+    What the database has already stays as it is, so that an interrupted rebuild can be run again. Runs that had not
+    ended when the database was lost have no manifest.
+
+    Raises:
+        StoreUnavailable: The store cannot be read.
+        LineageError: The database cannot be written.
+    """
+    findings: list[Diagnostic] = []
+    runs = 0
+    for documents in _read_pages(resources, "runs", findings):
+        facts = [fact for name, document in documents if (fact := _read_run(name, document, findings)) is not None]
+        facts.sort(key=lambda fact: fact.finished_at or fact.started_at)
+        runs += restore_runs(resources.database, facts)
+    deletions = 0
+    for documents in _read_pages(resources, FOLDER, findings):
+        found = [one for name, document in documents if (one := _read_deletion(name, document, findings)) is not None]
+        deletions += record_deletions(
+            resources.database, [_with_return(resources.database, deletion) for deletion in found]
+        )
+    return Rebuilt(runs=runs, deletions=deletions, findings=tuple(findings))
+
+
+def _read_pages(
+    resources: Resources, folder: str, findings: list[Diagnostic]
+) -> Iterator[Sequence[tuple[str, dict[str, Any]]]]:
+    """The documents of a folder with their names, some at a time, in the order of the names."""
+
+    def read(name: str) -> tuple[str, dict[str, Any] | None]:
+        try:
+            return name, resources.store.read_manifest(name)
+        except (DigestMismatch, ObjectMissing) as error:
+            findings.append(_unreadable(name, error))
+            return name, None
+
+    names = iter(resources.store.manifest_names(folder))
+    with ThreadPoolExecutor(_THREADS) as pool:
+        while page := list(islice(names, _PAGE)):
+            yield [(name, document) for name, document in pool.map(read, page) if document is not None]
+
+
+def _read_run(name: str, document: dict[str, Any], findings: list[Diagnostic]) -> RunFact | None:
+    try:
+        return run_from_dict(document)
+    except LineageError as error:
+        findings.append(_unreadable(name, error))
+        return None
+
+
+def _read_deletion(name: str, document: dict[str, Any], findings: list[Diagnostic]) -> Deletion | None:
+    try:
+        return deletion_from_dict(document)
+    except LineageError as error:
+        findings.append(_unreadable(name, error))
+        return None
+
+
+def _unreadable(name: str, error: Exception) -> Diagnostic:
+    return Diagnostic.error("manifest_unreadable", f"The manifest {name} is left out: {error}", name)
+
+
+def _with_return(database: Database, deletion: Deletion) -> Deletion:
+    """Data that a run read again after its deletion is out of the trash; that run's manifest is the only trace."""
+    if deletion.restored_at is not None:
+        return deletion
+    later = [
+        (run.finished_at, run.id)
+        for run in consumers(database, deletion.artifact_id, limit=1000)
+        if run.status == "completed" and run.finished_at is not None and run.finished_at > deletion.deleted_at
+    ]
+    if not later:
+        return deletion
+    moment, run_id = min(later)
+    return replace(deletion, restored_at=moment, restored_by=f"run {run_id}")

@@ -1,0 +1,144 @@
+"""A database that is lost, made again from what each run has left beside its bytes."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from command_line import model, write_tables
+from worlds import World
+
+from chapkit_flows import Resources, load_model, open_resources
+from chapkit_flows.errors import ChapkitFlowsError
+from chapkit_flows.lineage import record
+from chapkit_flows.lineage.deletions import record_deletions
+from chapkit_flows.lineage.dump import dump
+from chapkit_flows.lineage.engine import open_database
+from chapkit_flows.lineage.facts import Deletion
+from chapkit_flows.refs import new_id, now
+from chapkit_flows.testing.facts import make_run
+from chapkit_flows.upkeep.recovery import rebuild
+from chapkit_flows.upkeep.rehearsal import rehearse
+from chapkit_flows.upkeep.trash import delete, restore
+
+
+def rebuilt(resources: Resources, folder: Path) -> tuple[Resources, list[str]]:
+    """A new database made from the manifests, and what it holds."""
+    database = open_database(f"sqlite:///{folder / 'rebuilt.db'}")
+    made = Resources(store=resources.store, database=database)
+    rebuild(made)
+    return made, list(dump(database))
+
+
+def test_lineage_of_real_runs_is_the_same(
+    server: str, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After trainings, predictions, failures and a failed command every row comes back as it was."""
+    tables = {name: str(path) for name, path in write_tables(tmp_path / "data").items()}
+    mean, shell = load_model(model("mean")), load_model(model("shell"))
+    trained = mean.train(mean.config(samples=4), tables["training"], tables["geo"])
+    mean.predict(trained.artifact_id, tables["historic"], tables["future"])
+    commanded = shell.train(shell.config(), tables["training"])
+    shell.predict(commanded.artifact_id, tables["historic"], tables["future"])
+    for fault in ("train raises", "train returns None"):
+        monkeypatch.setenv("FAULT", fault)
+        with pytest.raises(ChapkitFlowsError):
+            mean.train(mean.config(), tables["training"])
+    with pytest.raises(ChapkitFlowsError):
+        mean.train(mean.config(), str(tmp_path / "absent.csv"))
+    resources = open_resources()
+    delete(resources, [trained.artifact_id, commanded.artifact_id], actor="ana", reason="x")
+    restore(resources, [trained.artifact_id], actor="bo")
+    _, lines = rebuilt(resources, tmp_path)
+    assert sorted(dump(resources.database)) == sorted(lines)
+
+
+def test_retried_run_is_the_same(server: str, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What two attempts of one flow run left is one run in the manifests too."""
+    tables = write_tables(tmp_path / "data")
+    monkeypatch.setenv("FAULT", "train raises")
+    mean = load_model(model("mean"))
+    flow = mean.train.with_options(retries=1)
+    with pytest.raises(ChapkitFlowsError):
+        flow(mean.config(), str(tables["training"]))
+    resources = open_resources()
+    _, lines = rebuilt(resources, tmp_path)
+    assert sorted(dump(resources.database)) == sorted(lines)
+
+
+def test_rebuild_can_be_run_again(world: World, tmp_path: Path) -> None:
+    """A rebuild adds what is missing only."""
+    world.train(b"table", a=b"1")
+    again, lines = rebuilt(world.resources, tmp_path)
+    assert sorted(dump(world.resources.database)) == sorted(lines)
+    assert (0, 0) == (rebuild(again).runs, rebuild(again).deletions)
+    assert lines == list(dump(again.database))
+
+
+def test_many_runs_come_back(world: World, tmp_path: Path) -> None:
+    """More runs than are read at once come back."""
+    for number in range(230):
+        world.train(str(number % 7).encode(), a=str(number).encode())
+    _, lines = rebuilt(world.resources, tmp_path)
+    assert sorted(dump(world.resources.database)) == sorted(lines)
+
+
+def test_data_that_came_back_by_itself(world: World, tmp_path: Path) -> None:
+    """Data that was deleted and read again is out of the trash after a rebuild too."""
+    data = world.train(b"table", a=b"1").inputs[0].artifact
+    delete(world.resources, [data.id], actor="ana", reason="x")
+    world.train(b"table", a=b"2")
+    world.train(b"table", a=b"3")
+    _, lines = rebuilt(world.resources, tmp_path)
+    assert sorted(dump(world.resources.database)) == sorted(lines)
+
+
+def test_unreadable_manifests_are_named(world: World, tmp_path: Path) -> None:
+    """A manifest that cannot be read is a finding, and the others are read."""
+    first, second = world.train(b"1", a=b"1"), world.train(b"2", a=b"2")
+    runs = world.folder / "artifacts/manifests/runs"
+    for run, content in ((first, "{half"), (second, json.dumps({"id": second.id}))):
+        path = runs / f"{run.id}.json"
+        path.chmod(0o644)
+        path.write_text(content)
+    third = world.train(b"3", a=b"3")
+    database = open_database(f"sqlite:///{tmp_path / 'rebuilt.db'}")
+    found = rebuild(Resources(store=world.resources.store, database=database))
+    assert 1 == found.runs
+    assert {f"runs/{first.id}", f"runs/{second.id}"} == {one.field for one in found.findings}
+    assert {"manifest_unreadable"} == {one.code for one in found.findings}
+    assert third.id not in str(found.findings)
+
+
+def test_rehearsal_passes(world: World, tmp_path: Path) -> None:
+    """On a whole store each step of the rehearsal passes, and nothing of the original is changed."""
+    run = world.train(b"table", a=b"1", b=b"2")
+    record.start(world.resources.database, make_run())
+    delete(world.resources, [run.output("model").id], actor="ana", reason="x")
+    before, objects = list(dump(world.resources.database)), world.objects()
+    acts = rehearse(world.resources, tmp_path / "scratch")
+    assert ["backup", "restore", "rebuild", "compare", "check"] == [act.name for act in acts]
+    assert all(act.passed for act in acts), acts
+    assert (before, objects) == (list(dump(world.resources.database)), world.objects())
+
+
+def test_rehearsal_finds_what_would_be_lost(world: World, tmp_path: Path) -> None:
+    """A lost manifest, a lost object and a deletion without manifest make it fail, and it says where."""
+    run, other = world.train(b"table", a=b"1"), world.train(b"other", a=b"2")
+    (world.folder / f"artifacts/manifests/runs/{run.id}.json").unlink()
+    world.path_of(other.inputs[0].artifact.digest).unlink()
+    deletion = Deletion(
+        id=new_id(),
+        artifact_id=other.output("model").id,
+        actor="ana",
+        reason="x",
+        deleted_at=now() - timedelta(days=1),
+    )
+    record_deletions(world.resources.database, [deletion])
+    acts = {act.name: act for act in rehearse(world.resources, tmp_path / "scratch")}
+    assert {"backup", "compare", "check"} == {name for name, act in acts.items() if not act.passed}
+    assert other.inputs[0].artifact.digest in acts["backup"].detail
+    assert "lineage_run: 1 rows differ" in acts["compare"].detail
+    assert "lineage_deletion: 1 rows differ" in acts["compare"].detail
