@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, SQLColumnExpression, or_, select
+from sqlalchemy import ColumnElement, Select, SQLColumnExpression, or_, select
 from sqlalchemy.orm import Session
 from sqlmodel import col
 
@@ -103,8 +103,7 @@ def list_artifacts(
         if value is not None:
             query = query.where(col(column) == value)
     if digest is None:
-        deleted = (col(DeletionRow.artifact_id) == col(ArtifactRow.id), col(DeletionRow.restored_at).is_(None))
-        query = query.where(~select(DeletionRow).where(*deleted).exists())
+        query = query.where(is_kept())
     if model is not None:
         touched = (
             select(col(RunArtifactRow.run_id))
@@ -203,6 +202,12 @@ def _runs_at(session: Session, artifact_id: str, direction: str) -> Select[tuple
         col(RunArtifactRow.artifact_id) == artifact.id, col(RunArtifactRow.direction) == direction
     )
     return select(RunRow).where(col(RunRow.id).in_(edges))
+
+
+def is_kept() -> ColumnElement[bool]:
+    """Whether an artifact is not in the trash."""
+    deleted = (col(DeletionRow.artifact_id) == col(ArtifactRow.id), col(DeletionRow.restored_at).is_(None))
+    return ~select(DeletionRow).where(*deleted).exists()
 
 
 def page(query: Select[Any], id_column: SQLColumnExpression[Any], limit: int, before: str | None) -> Select[Any]:

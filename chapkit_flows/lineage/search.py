@@ -14,7 +14,7 @@ from chapkit_flows.lineage.conditions import ARTIFACT, RUN, Subject, build, buil
 from chapkit_flows.lineage.engine import Database
 from chapkit_flows.lineage.facts import RunFact
 from chapkit_flows.lineage.filters import Comparison, Condition, Either, Every, Not, parse
-from chapkit_flows.lineage.query import page
+from chapkit_flows.lineage.query import is_kept, page
 from chapkit_flows.lineage.rows import load_runs, to_artifact
 from chapkit_flows.lineage.tables import ArtifactRow, RunRow
 from chapkit_flows.refs import ArtifactRef
@@ -58,7 +58,7 @@ def search_artifacts(
     limit: int = 50,
     before: str | None = None,
 ) -> list[ArtifactRef]:
-    """The artifacts that a filter is true of, newest first.
+    """The artifacts that a filter is true of, newest first, without those in the trash.
 
     `model` is true of what runs of the model read or wrote, `metric.NAME` of what a run with the metric wrote.
 
@@ -75,7 +75,7 @@ def search_artifacts(
     """
     condition = _read(where, equals or {}, ARTIFACT)
     with database.read() as session:
-        query, artifact_id = _select(session, select(ArtifactRow), condition, ARTIFACT)
+        query, artifact_id = _select(session, select(ArtifactRow).where(is_kept()), condition, ARTIFACT)
         return [to_artifact(row) for row in session.scalars(page(query, artifact_id, limit, before))]
 
 

@@ -24,6 +24,7 @@ from chapkit_flows.lineage.deletions import (
 from chapkit_flows.lineage.dump import dump, load_dump
 from chapkit_flows.lineage.engine import Database, open_database
 from chapkit_flows.lineage.facts import Deletion, Edge, Outcome, deletion_from_dict, run_from_dict
+from chapkit_flows.lineage.search import search_artifacts
 from chapkit_flows.refs import ArtifactRef, new_id, now
 from chapkit_flows.testing.facts import make_run, make_training, record_chain, record_run
 
@@ -60,6 +61,7 @@ class DeletionContract:
         delete(database, model)
         assert model.id not in {one.id for one in query.list_artifacts(database)}
         assert [prediction.output("prediction")] == query.list_artifacts(database, kind="prediction")
+        assert [prediction.output("prediction")] == search_artifacts(database, "level < 2")
         assert [model] == query.list_artifacts(database, digest=model.digest)
 
     def test_deleted_artifact_is_not_usable(self, database: Database) -> None:

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from every_database import RunTogether
 from mariadb_server import create_mariadb_database
 from postgresql import create_postgresql_database
 
 from chapkit_flows.refs import new_id
-
-on_every_database = pytest.mark.parametrize("url", ["sqlite", "postgresql", "mariadb"], indirect=True)
-
-RunTogether = Callable[[str, int], list[subprocess.CompletedProcess[str]]]
 
 
 @pytest.fixture

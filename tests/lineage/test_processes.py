@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 
 import pytest
-from conftest import RunTogether, on_every_database
+from every_database import RunTogether, on_every_database
 
 from chapkit_flows.lineage import query, record
 from chapkit_flows.lineage.engine import open_database

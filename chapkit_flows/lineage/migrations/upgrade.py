@@ -69,5 +69,7 @@ def _alone(connection: Connection) -> Iterator[None]:
         raise DatabaseLocked("Another process has been migrating the lineage database for long. Wait for it.")
     try:
         yield
+        # The new revision must be there for the next process before that has the lock.
+        connection.execute(text("COMMIT"))
     finally:
         connection.execute(text("SELECT RELEASE_LOCK(:name)"), {"name": LOCK_NAME})

@@ -9,8 +9,8 @@ from sqlalchemy.dialects import mysql
 
 from chapkit_flows.lineage.migrations.changes import create_index, create_table, drop_index, drop_table
 
-revision = "0002"
-down_revision = "0001"
+revision = "0003"
+down_revision = "0002"
 branch_labels = None
 depends_on = None
 
