@@ -8,6 +8,7 @@
     ├── DataError
     │   ├── DataNotFound
     │   ├── UnreadableTable
+    │   │   └── EmptyTable
     │   ├── InvalidPeriod
     │   └── InvalidGeo
     ├── ModelError
@@ -85,6 +86,10 @@ class DataNotFound(DataError):
 
 class UnreadableTable(DataError):
     """The file is not a table this package reads. Save it as UTF-8 CSV with commas, or as Parquet."""
+
+
+class EmptyTable(UnreadableTable):
+    """The table has no rows, and not even a header line. Give a header line and one row per place and period."""
 
 
 class InvalidPeriod(DataError):
