@@ -35,7 +35,9 @@
     ├── UpkeepError
     │   ├── BackupNotFound
     │   └── NotEmpty
-    └── ServerUnavailable
+    ├── InvalidSetting
+    ├── ServerUnavailable
+    └── ServerRefused
 
 Each message names the thing that is wrong and what to do about it. A class's docstring is its default
 message. The command line prints the message alone and exits with `exit_code`.
@@ -205,5 +207,13 @@ class NotEmpty(UpkeepError):
     """The lineage database has runs already. Restore and rebuild write into an empty one only."""
 
 
+class InvalidSetting(ChapkitFlowsError):
+    """A setting does not fit its field. Correct or unset its environment variable."""
+
+
 class ServerUnavailable(ChapkitFlowsError):
     """The Prefect server does not answer. Start it with `prefect server start`, or check PREFECT_API_URL."""
+
+
+class ServerRefused(ChapkitFlowsError):
+    """The Prefect server refused a request. See its answer; it may want PREFECT_API_AUTH_STRING."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 
 from chapkit_flows.cli.output import print_json, print_line, print_table
-from chapkit_flows.cli.runs import find_model, run_here
+from chapkit_flows.cli.runs import find_model
+from chapkit_flows.cli.server import run_here
 from chapkit_flows.configs.documents import apply_documents, read_documents
 
 

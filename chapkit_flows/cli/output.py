@@ -1,10 +1,10 @@
-"""What the commands print: one JSON object, or tables and lines for people."""
+"""What the commands print: one JSON object, or tables and lines for people. It needs no Prefect."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import logging
+import re
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,16 +14,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import prefect
-from prefect.logging.configuration import setup_logging
+from pydantic import ValidationError
+from pydantic_settings import SettingsError
 from rich.console import Console
 from rich.table import Table
 
-from chapkit_flows.errors import ChapkitFlowsError, DataError, ValidationFailed
+from chapkit_flows.errors import ChapkitFlowsError, DataError, InvalidSetting, ValidationFailed
+from chapkit_flows.lineage.facts import RunFact
 from chapkit_flows.refs import ArtifactRef, Diagnostic
 
-_PREFECT = str(Path(prefect.__file__).parent)
-_RUN_LOGGERS = ("prefect.flow_runs", "prefect.task_runs")
+_SETTINGS = "PREFECT_INTEGRATIONS_CHAPKIT_FLOWS_"
 _STYLES = {"error": "bold red", "failed": "bold red", "warning": "yellow", "completed": "green", "running": "cyan"}
 
 
@@ -67,37 +67,42 @@ def print_diagnostics(diagnostics: Sequence[Diagnostic], *, to_stderr: bool = Fa
         console.print(f"  {found.message}", markup=False, highlight=False, soft_wrap=True)
 
 
-def show_error(error: ChapkitFlowsError, options: argparse.Namespace) -> int:
-    """Say what is wrong: as JSON on stdout, or in words on stderr."""
+def show_error(error: ChapkitFlowsError, options: argparse.Namespace, run: RunFact | None = None) -> int:
+    """Say what is wrong, and which run it was: as JSON on stdout, or in words on stderr."""
     diagnostics = error.diagnostics if isinstance(error, ValidationFailed) else ()
     if options.json:
         content: dict[str, Any] = {"type": type(error).__name__, "message": str(error)}
         if diagnostics:
             content["diagnostics"] = [asdict(found) for found in diagnostics]
-        print_json({"status": "failed", "error": content})
+        ids = {"run_id": run.id, "artifact_id": None, "flow_run_id": run.flow_run_id} if run else {}
+        print_json({"status": run.status if run else "failed", **ids, "error": content})
     elif diagnostics:
         print_diagnostics(diagnostics, to_stderr=True)
     else:
         console = _console(sys.stderr)
         console.print("error", style=_STYLES["error"], end=" ")
         console.print(str(error), markup=False, highlight=False, soft_wrap=True)
+    if run is not None and not options.json:
+        say(f"Run {run.id} {run.status}; look: chapkit-flows runs show {run.id}")
     return error.exit_code
 
 
-@contextmanager
-def follow_run(options: argparse.Namespace) -> Iterator[None]:
-    """Show on stderr what the steps of a run log, and not what Prefect itself does."""
-    if not logging.getLogger(_RUN_LOGGERS[0]).handlers:
-        setup_logging()
-    loggers = [] if options.verbose else [logging.getLogger(name) for name in _RUN_LOGGERS]
-    handler = _StepHandler()
-    for logger in loggers:
-        logger.addHandler(handler)
-    try:
-        yield
-    finally:
-        for logger in loggers:
-            logger.removeHandler(handler)
+def refuse_setting(error: ValueError) -> ChapkitFlowsError | None:
+    """What to tell of a setting that does not fit its field; None if the error is about something else."""
+    if isinstance(error, SettingsError):
+        field = re.search(r'field "(\w+)"', str(error))
+        variable = f"{_SETTINGS}{field[1].upper()}" if field else "A setting"
+        return InvalidSetting(f"{variable} is not readable JSON: {error.__cause__}. Correct or unset it.")
+    if not isinstance(error, ValidationError) or not error.title.endswith("Settings"):
+        return None
+    # Prefect has settings of its own, whose variables the names of the fields alone do not tell.
+    prefix = _SETTINGS if error.title == "ChapkitFlowsSettings" else f"Prefect's {error.title}: "
+    found = [
+        f"{prefix}{'_'.join(map(str, item['loc'])).upper()}: {item['msg']}"
+        for item in error.errors(include_url=False)
+        if item["type"] != "default_factory_not_called"
+    ]
+    return InvalidSetting(f"{'; '.join(found)}. Correct or unset it.")
 
 
 def say(text: str) -> None:
@@ -167,13 +172,3 @@ def _styled(cell: object) -> str:
     style = _STYLES.get(text)
     escaped = text.replace("[", "\\[")
     return f"[{style}]{text}[/{style}]" if style else escaped
-
-
-class _StepHandler(logging.Handler):
-    """Prints the log lines of this package, of the model and of its scripts; Prefect's own are left out."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if record.pathname.startswith(_PREFECT):
-            return
-        mark = "·" if record.levelno < logging.WARNING else "!"
-        print(f"{mark} {record.getMessage()}", file=sys.stderr, flush=True)
