@@ -18,6 +18,7 @@ from chapkit_flows.artifacts.codecs import load
 from chapkit_flows.artifacts.trees import zip_tree
 from chapkit_flows.cli.output import (
     describe_artifact,
+    flatten,
     how_long,
     print_facts,
     print_json,
@@ -36,6 +37,8 @@ from chapkit_flows.lineage.query import get_artifact, get_run, list_artifacts, l
 from chapkit_flows.refs import ArtifactRef
 from chapkit_flows.resources import open_resources
 
+_LOOKED_THROUGH = 200  # runs, to name models
+_AS_CSV = ("prediction", "dataset")
 _SUFFIXES = {
     "text/csv": ".csv",
     "application/vnd.apache.parquet": ".parquet",
@@ -52,17 +55,19 @@ def list_runs_(options: argparse.Namespace) -> int:
         flow=options.flow,
         model=options.model,
         status=options.status,
-        limit=options.limit,
+        limit=options.limit + 1,
         before=options.before,
     )
     if options.json:
-        print_json({"runs": [run.to_dict() for run in runs]})
+        print_json({"runs": [run.to_dict() for run in runs[: options.limit]]})
         return 0
     rows = [
         (run.id, run.flow, run.model, run.status, when(run.started_at), how_long(run.started_at, run.finished_at))
         for run in runs
     ]
     _print_page(("id", "flow", "model", "status", "started", "took"), rows, options, "runs")
+    if not runs:
+        _print_known_models(options.model)
     return 0
 
 
@@ -96,10 +101,10 @@ def _run_facts(run: RunFact) -> list[tuple[str, object]]:
     ]
     if run.error:
         facts.append(("Error", run.error))
-    facts += [(f"  {name}", value) for name, value in run.parameters.items()]
+    facts += flatten(run.parameters)
     if run.config is not None:
         facts.append(("Config", f"{run.config.name or 'not saved'}  {run.config.digest}"))
-        facts += [(f"  {name}", value) for name, value in run.config.content.items()]
+        facts += flatten(run.config.content)
     if run.code is not None:
         changed = ", with local changes" if run.code.dirty else ""
         facts.append(("Code", f"commit {run.code.git_commit}{changed}" if run.code.git_commit else "not in git"))
@@ -118,17 +123,19 @@ def list_artifacts_(options: argparse.Namespace) -> int:
         kind=options.kind,
         model=options.model,
         digest=digest,
-        limit=options.limit,
+        limit=options.limit + 1,
         before=options.before,
     )
     if options.json:
-        print_json({"artifacts": [_artifact_json(artifact) for artifact in found]})
+        print_json({"artifacts": [_artifact_json(artifact) for artifact in found[: options.limit]]})
         return 0
     rows = [
         (artifact.id, artifact.kind, size_text(artifact.size), when(artifact.created_at), describe_artifact(artifact))
         for artifact in found
     ]
     _print_page(("id", "kind", "size", "made", "what"), rows, options, "artifacts")
+    if not found:
+        _print_known_models(options.model)
     return 0
 
 
@@ -153,7 +160,7 @@ def show_artifact(options: argparse.Namespace) -> int:
         ("Size", size_text(artifact.size)),
         ("Type", f"{artifact.media_type} ({artifact.codec})"),
     ]
-    print_facts([*facts, *((f"  {name}", value) for name, value in artifact.metadata.items())])
+    print_facts([*facts, *flatten(artifact.metadata)])
     return 0
 
 
@@ -178,6 +185,9 @@ def download(options: argparse.Namespace) -> int:
             with whole_path(target) as part:
                 load(resources.store, artifact, folder=part)
     elif artifact.codec == "parquet" and target.suffix == ".csv":
+        if artifact.kind not in _AS_CSV:
+            refusal = f"{artifact.id} is a table whose index CSV would lose."
+            raise DataError(f"{refusal} Choose an --out that ends in .parquet.")
         write_prediction(artifact.id, target)
     else:
         with resources.store.open(artifact.digest) as source, whole_path(target) as part, part.open("wb") as sink:
@@ -194,7 +204,7 @@ def _default_name(artifact: ArtifactRef) -> str:
     if artifact.kind == "dataset" and name:
         return str(name)
     if artifact.codec == "parquet":
-        return f"{artifact.id}.csv"
+        return f"{artifact.id}.csv" if artifact.kind in _AS_CSV else f"{artifact.id}.parquet"
     suffix = "" if artifact.codec == "folder" else _SUFFIXES.get(artifact.media_type, ".bin")
     return f"{artifact.id}{suffix}"
 
@@ -208,10 +218,10 @@ def show_lineage(options: argparse.Namespace) -> int:
         return 0
     console = Console(width=None if sys.stdout.isatty() else 200)
     start = graph.nodes[0]
-    if up:
-        console.print(_tree(graph, start, upward=True, title="made from"))
-    if down:
-        console.print(_tree(graph, start, upward=False, title="used for"))
+    trees = [_tree(graph, start, upward=True, title="made from")] if up else []
+    trees += [_tree(graph, start, upward=False, title="used for")] if down else []
+    for tree in [tree for tree in trees if tree.children] or trees[:1]:
+        console.print(tree)
     if graph.truncated:
         print_line("The graph is larger than what is shown. Follow one of the ids, or lower --depth.")
     return 0
@@ -256,9 +266,19 @@ def _label(node: Node, role: str = "") -> str:
 def _print_page(
     columns: Sequence[str], rows: Sequence[Sequence[object]], options: argparse.Namespace, what: str
 ) -> None:
+    """Print a page of rows, of which there is one more than the page holds if there is another page."""
     if not rows:
         print_line(f"No {what}." if options.before is None else f"No more {what}.")
         return
-    print_table(columns, rows)
-    if len(rows) == options.limit:
-        print_line(f"\nMore: --before {rows[-1][0]}")
+    page = rows[: options.limit]
+    print_table(columns, page)
+    if len(rows) > len(page):
+        print_line(f"\nMore: --before {page[-1][0]}")
+
+
+def _print_known_models(asked: str | None) -> None:
+    """After a search for a model that found nothing: the models that there is something of."""
+    known = {run.model for run in list_runs(open_resources().database, limit=_LOOKED_THROUGH)}
+    if asked is not None and asked not in known:
+        names = ", ".join(sorted(known)) or "none"
+        print_line(f"No run of a model {asked!r} is known. Models that have run lately: {names}.")

@@ -17,6 +17,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from chapkit_flows.errors import ChapkitFlowsError, DataError, InvalidSetting, ValidationFailed
@@ -49,8 +50,20 @@ def print_facts(facts: Iterable[tuple[str, object]]) -> None:
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in facts:
-        table.add_row(name, _styled(value))
+        table.add_row(escape(name), _styled(value))
     _console(sys.stdout).print(table)
+
+
+def flatten(facts: Mapping[str, Any], depth: int = 1) -> Iterator[tuple[str, object]]:
+    """Names and values as `print_facts` takes them; what stands in a value comes below its name, further in."""
+    for name, value in facts.items():
+        if isinstance(value, Mapping) and value:
+            yield f"{'  ' * depth}{name}", " "
+            yield from flatten(value, depth + 1)
+        elif isinstance(value, list) and not any(isinstance(item, Mapping | list) for item in value):
+            yield f"{'  ' * depth}{name}", ", ".join(map(str, value)) or "none"
+        else:
+            yield f"{'  ' * depth}{name}", value
 
 
 def print_line(text: str) -> None:
@@ -159,6 +172,9 @@ def describe_artifact(artifact: ArtifactRef) -> str:
         parts.append(f"{facts['rows']} rows, {facts['places']} places, {facts['first']} to {facts['last']}")
     if artifact.status == "failed":
         parts.append(f"failed, exit code {facts.get('exit_code')}")
+    elif not parts and artifact.kind in ("training_workspace", "prediction_workspace"):
+        code = f", exit code {facts['exit_code']}" if "exit_code" in facts else ""
+        parts.append(f"what the command left{code}")
     return " · ".join(parts)
 
 
