@@ -63,13 +63,16 @@ def _read_value(key: str, text: str) -> Any:
 def _explain(found: Mapping[str, Any], texts: Mapping[str, str], config_type: type[ModelConfig]) -> str:
     """What pydantic found, with the value as it was given."""
     place = ".".join(map(str, found["loc"])) or "config"
+    fields = config_type.model_fields
     key = str(found["loc"][0]) if found["loc"] else ""
+    # pydantic names a field by its alias; the user may have named it by its name.
+    names = [name for name, field in fields.items() if key in (name, field.alias)]
+    key = next((name for name in names if name in texts), key)
     if found["type"] == "missing":
         return f"{place} is required. Pass --set {place}=VALUE, or a saved config with --config NAME."
     if key not in texts:
         return f"{place}: {found['msg']}"
-    fields = config_type.model_fields
-    secret = key in fields and "Secret" in str(fields[key].annotation)
+    secret = any("Secret" in str(fields[name].annotation) for name in names)
     inner = f" ({place})" if len(found["loc"]) > 1 else ""
     return f"--set {_given(key, '***' if secret else texts[key])}{inner}: {found['msg']}"
 

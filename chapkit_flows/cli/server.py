@@ -38,7 +38,6 @@ def run_here(work: Coroutine[Any, Any, T], options: argparse.Namespace, *, follo
     url = PREFECT_API_URL.value()
     if not url and not options.json:
         say("Starting a temporary Prefect server (20 seconds the first time, then 5) …")
-    name = f"The Prefect server at {mask_uri(url) if url else 'this machine'}"
     try:
         with follow_run(options) if follow else nullcontext():
             return asyncio.run(work)
@@ -46,11 +45,12 @@ def run_here(work: Coroutine[Any, Any, T], options: argparse.Namespace, *, follo
         if isinstance(error, RuntimeError) and "Failed to reach API" not in str(error):
             raise
         # Not as the cause: the message of an answer may repeat a megabyte of config.
-        raise _translate(name, error) from None
+        raise explain_refusal(url, error) from None
 
 
-def _translate(name: str, error: Exception) -> ServerRefused | ServerUnavailable:
+def explain_refusal(url: str | None, error: Exception) -> ServerRefused | ServerUnavailable:
     """What Prefect's client raises, in words; it says "Failed to reach API" whatever the server answered."""
+    name = f"The Prefect server at {mask_uri(url) if url else 'this machine'}"
     reason = error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error
     if isinstance(reason, httpx.HTTPStatusError) and reason.response.status_code != 404:
         return ServerRefused(f"{name} {_explain(reason.response)}")

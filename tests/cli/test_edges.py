@@ -59,6 +59,36 @@ def test_refuses_setting_of_config(cli: CommandLine, given: str, names: str) -> 
     assert "Traceback" not in ended.err
 
 
+ALIASED = """
+from pydantic import Field, SecretStr
+from chapkit_flows import FunctionalModelRunner, Model, ModelConfig
+
+class AliasedEdgeConfig(ModelConfig):
+    n_lags: int = Field(default=3, alias="n-lags")
+    token: SecretStr = SecretStr("none")
+
+aliased = Model(name="aliased", config=AliasedEdgeConfig, runner=FunctionalModelRunner(print, print))
+"""
+
+
+@pytest.fixture(scope="module")
+def aliased(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """One file for all tests: a copy would define its config type twice."""
+    file = tmp_path_factory.mktemp("aliased") / "aliased.py"
+    file.write_text(ALIASED)
+    return f"{file}:aliased"
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"), [("n-lags=many", "n-lags=many"), ("n_lags=many", "n_lags=many"), ("token=1234", "token=***")]
+)
+def test_refused_value_is_shown_unless_secret(cli: CommandLine, aliased: str, given: str, shown: str) -> None:
+    """A field may be named by its name or its alias; a secret is not repeated."""
+    ended = cli("train", aliased, "--data", "data.csv", "--set", given)
+    assert (2, True) == (ended.code, f"--set {shown}: Input should be a valid" in ended.err)
+    assert "1234" not in ended.err
+
+
 def test_tells_of_undeclared_key(server: str, home: Path, cli: CommandLine, tmp_path: Path) -> None:
     """A key that is no field of the config class is passed on, and the user is told, with the nearest field."""
     changes = ("--set", "sample=2", "--set", "colour=blue", "--set", "label=x")
@@ -154,8 +184,11 @@ def test_says_what_the_server_refused(cli: CommandLine, home: Path, status: int,
     """An answer is no silence: it is told in short, with the remedy."""
     with answering(status, body) as url, temporary_settings({PREFECT_API_URL: url}):
         ended = cli("train", model("mean"), "--data", "data.csv")
+        checks = cli("doctor", "--json").json["checks"]
     assert 2 == ended.code
     assert f"The Prefect server at {url} {said}" in ended.err
+    (server,) = [check for check in checks if check["check"] == "server"]
+    assert ("error", True) == (server["status"], server["detail"].startswith(f"The Prefect server at {url} "))
     assert len(ended.err) < 1000
     assert "Traceback" not in ended.err
 
