@@ -9,6 +9,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from chapkit_flows.configs.block import ModelConfig as ModelConfig
+    from chapkit_flows.configs.location import ArtifactLocation as ArtifactLocation
     from chapkit_flows.errors import ChapkitFlowsError as ChapkitFlowsError
     from chapkit_flows.flows.model import Model as Model
     from chapkit_flows.flows.results import PredictResult as PredictResult
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from chapkit_flows.settings import ChapkitFlowsSettings as ChapkitFlowsSettings
 
 _HOMES = {
+    "ArtifactLocation": "configs.location",
     "BaseModelRunner": "models.runner",
     "ChapkitFlowsError": "errors",
     "ChapkitFlowsSettings": "settings",

@@ -26,6 +26,7 @@
     │   ├── DigestMismatch
     │   ├── StoreUnavailable
     │   ├── UnsafeTree
+    │   ├── ArtifactTooLarge
     │   └── UnpicklableModel
     ├── LineageError
     │   ├── RunNotFound
@@ -59,7 +60,9 @@ class ChapkitFlowsError(Exception):
     exit_code: ClassVar[int] = 2
 
     def __init__(self, message: str = "") -> None:
-        super().__init__(message or inspect.cleandoc(type(self).__doc__ or ""))
+        text = message or inspect.cleandoc(type(self).__doc__ or "")
+        # A file name that is not UTF-8 could neither be logged nor recorded.
+        super().__init__(text.encode(errors="replace").decode())
 
 
 class ConfigError(ChapkitFlowsError):
@@ -169,6 +172,10 @@ class StoreUnavailable(ArtifactError):
 
 class UnsafeTree(ArtifactError):
     """A stored folder names a path outside itself. It is not extracted."""
+
+
+class ArtifactTooLarge(ArtifactError):
+    """The artifact has more bytes than may be loaded. Raise the setting max_load_bytes if there is the memory."""
 
 
 class UnpicklableModel(ArtifactError):

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from ulid import ULID
 
@@ -53,7 +53,9 @@ def digest_of(content: bytes) -> str:
 
 def canonical_json(value: Any) -> bytes:
     """The one JSON text of a value: sorted keys, no spaces, UTF-8. Equal values give equal bytes."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str).encode()
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str).encode(
+        errors="replace"  # a file name that is not UTF-8 has no JSON
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +73,10 @@ class Diagnostic:
     code: str
     message: str
     field: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.severity not in get_args(Severity):
+            raise ValueError(f"severity is {self.severity!r}; write one of {', '.join(get_args(Severity))}")
 
     @classmethod
     def error(cls, code: str, message: str, field: str | None = None) -> Diagnostic:

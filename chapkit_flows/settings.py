@@ -26,6 +26,13 @@ class ChapkitFlowsSettings(PrefectBaseSettings):
     storage_options: Annotated[
         dict[str, Any], Field(description="Keyword arguments for the fsspec file system, as JSON.")
     ] = {}
+    storage_block: Annotated[
+        str | None,
+        Field(
+            description="Name of a saved block of type artifact-location; with one, storage_url and storage_options "
+            "are not used."
+        ),
+    ] = None
     database_url: Annotated[
         SecretStr | None,
         Field(description="SQLAlchemy URL of the lineage database; default: `lineage.db` below home."),
@@ -33,6 +40,13 @@ class ChapkitFlowsSettings(PrefectBaseSettings):
     script_timeout_seconds: Annotated[
         float, Field(gt=0, description="A command of a shell model that runs longer than this is stopped.")
     ] = 6 * 3600.0
+    allow_pickle: Annotated[
+        bool,
+        Field(description="Whether a trained model that is kept as a pickle may be loaded: reading one runs code."),
+    ] = True
+    max_load_bytes: Annotated[
+        int, Field(ge=0, description="A trained model with more bytes than this is not loaded; 0 sets no limit.")
+    ] = 8 << 30
 
     def resolved_storage_url(self) -> str:
         """The URL of the store."""

@@ -14,8 +14,9 @@ import os
 import re
 import tempfile
 import time
+import traceback
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
 
 import fsspec
+from fsspec.callbacks import Callback, NoOpCallback
 
 from chapkit_flows.errors import StoreUnavailable
 
@@ -35,6 +37,9 @@ RENEW_SECONDS = 24 * 3600.0
 which spares everything that is younger than a week, then leaves it alone."""
 
 _MODIFIED = ("LastModified", "last_modified", "updated", "mtime", "modified", "created")
+Progress = Callable[[str, int], None]
+"""Told what is being done (`download`, `check`, `write`) and to how many bytes more. Threads may call it at once."""
+
 _PARTS = 9000
 """S3 allows 10 000 parts to an upload."""
 
@@ -47,6 +52,8 @@ _FOREIGN_ERRORS = {
 }
 _OBJECT_STORES = ("s3", "gs", "az")
 
+_S3_CONFIG = {"connect_timeout": 10, "read_timeout": 20, "retries": {"mode": "standard", "total_max_attempts": 3}}
+
 _REMEDIES = {
     errno.ENOSPC: "There is no space left. Free some, or set another storage URL.",
     errno.EDQUOT: "Its quota is used up, no space left. Free some, or set another storage URL.",
@@ -57,6 +64,7 @@ _REMEDIES = {
     errno.ENOTDIR: "A file lies where a folder is needed. Move it away, or set another storage URL.",
     errno.EEXIST: "A file lies where a folder is needed. Move it away, or set another storage URL.",
 }
+_SECRET_NAMES = re.compile(r"(?i)secret|passw|passphrase|token|key|credential|connection_string|sas")
 _ANY_REMEDY = "Check its URL, rights, network and free space."
 
 
@@ -92,7 +100,9 @@ class Backend(Protocol):
         """A new empty local file to fill and `publish`; it is gone after the block."""
 
     def publish(self, spooled: BinaryIO, key: str, *, overwrite: bool = False) -> bool:
-        """Give the spooled bytes a key, all at once. Without `overwrite`, one of that size is left as it is.
+        """Give the spooled bytes a key, all at once. Without `overwrite`, one that has them is left as it is.
+
+        Whether it has them may be judged by its size where reading is dear.
 
         Returns:
             Whether a removal that has begun may still take the key away: see `Store.sweep`.
@@ -101,8 +111,8 @@ class Backend(Protocol):
     def claim(self, key: str, size: int) -> bool:
         """Whether so many bytes have the key, and a removal will leave them there for `RENEW_SECONDS` at least."""
 
-    def open(self, key: str) -> BinaryIO:
-        """A seekable local file of the bytes.
+    def open(self, key: str, *, progress: Progress | None = None) -> BinaryIO:
+        """A seekable local file of the bytes; `progress` is told of those that come from elsewhere.
 
         Raises:
             FileNotFoundError: The key is absent.
@@ -155,7 +165,7 @@ class LocalBackend:
         """Make the bytes durable, then the name, then the folder that holds the name."""
         target = self.root / key
         with self.guard("written"):
-            if overwrite or not self.claim(key, spooled.seek(0, os.SEEK_END)):
+            if overwrite or not (_holds(target, spooled) and self.claim(key, spooled.seek(0, os.SEEK_END))):
                 os.fsync(spooled.fileno())
                 _make_folder(target.parent)
                 Path(spooled.name).replace(target)
@@ -178,7 +188,7 @@ class LocalBackend:
             except (FileNotFoundError, PermissionError):  # another user's file is written again, in its place
                 return False
 
-    def open(self, key: str) -> BinaryIO:
+    def open(self, key: str, *, progress: Progress | None = None) -> BinaryIO:
         """Open the file itself."""
         try:
             return (self.root / key).open("rb")
@@ -233,16 +243,17 @@ class RemoteBackend:
 
     def __init__(self, url: str, scheme: str, options: Mapping[str, Any]) -> None:
         self.url = mask_url(url)
-        self._secret_url = url
+        # Longest first: a secret may be part of another one.
+        hidden = sorted({url, *_secret_values(options)}, key=len, reverse=True)
+        self._masks = {secret: self.url if secret == url else "***" for secret in hidden if secret != self.url}
         self._scheme = scheme
         self._foreign: tuple[type[BaseException], ...] = (OSError,)
         try:
-            # Another process may write at any time, so a listing must not be remembered.
-            fresh = {"use_listings_cache": False} if scheme in _OBJECT_STORES else {}
             fsspec.get_filesystem_class(scheme)
-            self._foreign = (OSError, *_foreign_errors(scheme))
+            # So drivers answer options that do not fit, some as late as when they connect.
+            self._foreign = (OSError, ValueError, TypeError, *_foreign_errors(scheme))
             with self.guard("opened"):
-                self._files, root = fsspec.core.url_to_fs(url, **{**fresh, **options})
+                self._files, root = fsspec.core.url_to_fs(url, **_with_defaults(scheme, options))
         except ImportError as error:
             raise StoreUnavailable(
                 f"The driver for {scheme}:// is not installed, so the store {self.url} cannot be opened. "
@@ -256,7 +267,10 @@ class RemoteBackend:
         try:
             yield
         except self._foreign as error:
-            raise _unavailable(self.url, action, error, secret=self._secret_url) from error
+            told = "".join(traceback.format_exception(error))
+            wrapped = _unavailable(self.url, action, error, masks=self._masks)
+            # The log of a run shows the cause as well, which must not tell a secret.
+            raise wrapped from (None if any(secret in told for secret in self._masks) else error)
 
     @contextmanager
     def spool(self) -> Iterator[BinaryIO]:
@@ -290,7 +304,7 @@ class RemoteBackend:
         found = self._entry(key)
         return found is not None and found.size == size and not _is_old(found.modified.timestamp())
 
-    def open(self, key: str) -> BinaryIO:
+    def open(self, key: str, *, progress: Progress | None = None) -> BinaryIO:
         """Download: small objects into memory, others into a temporary file."""
         path = self._path(key)
         size = self.size(key)
@@ -303,7 +317,8 @@ class RemoteBackend:
                 target = Path(folder) / "object"
                 # By default s3fs holds many parts of 50 MiB at once.
                 limits = {"chunksize": SMALL, "max_concurrency": 2} if self._scheme == "s3" else {}
-                self._files.get_file(path, str(target), **limits)
+                told = _Told(progress) if progress else NoOpCallback()
+                self._files.get_file(path, str(target), callback=told, **limits)
                 return target.open("rb")  # an open file outlives its name
 
     def size(self, key: str) -> int | None:
@@ -374,9 +389,60 @@ def _to_entry(key: str, info: Mapping[str, Any]) -> Entry:
     return Entry(key=key, size=int(info["size"]), modified=moment if moment.tzinfo else moment.replace(tzinfo=UTC))
 
 
+def _with_defaults(scheme: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The options, and what a driver should do where they do not say."""
+    if scheme == "sftp":
+        # sshfs would take any host for the right one; this stands for ~/.ssh/known_hosts.
+        return {"known_hosts": (), **options}
+    if scheme == "s3":
+        # A request to a silent server would end after a minute, be repeated five times, and that five times again.
+        options = {**options, "config_kwargs": {**_S3_CONFIG, **(options.get("config_kwargs") or {})}}
+    # Another process may write at any time, so a listing must not be remembered.
+    return {"use_listings_cache": False, **options} if scheme in _OBJECT_STORES else options
+
+
+class _Told(Callback):  # type: ignore[misc]  # fsspec has no types
+    """What fsspec reports of a download, as bytes more."""
+
+    def __init__(self, progress: Progress) -> None:
+        super().__init__()
+        self._progress = progress
+        self._before = 0
+
+    def call(self, hook_name: str | None = None, **kwargs: Any) -> None:
+        if self.value > self._before:
+            self._progress("download", self.value - self._before)
+            self._before = self.value
+
+
+def _secret_values(options: Mapping[str, Any], *, within: bool = False) -> Iterator[str]:
+    """The texts under names that sound secret, at any depth; shorter ones would be found in ordinary words."""
+    for name, value in options.items():
+        secret = within or bool(_SECRET_NAMES.search(str(name)))
+        if isinstance(value, Mapping):
+            yield from _secret_values(value, within=secret)
+        elif secret and isinstance(value, str) and len(value) > 4:
+            yield value
+
+
 def _read_only_opener(path: str, flags: int) -> int:
     """Objects never change: a file without write permission also survives a careless user."""
     return os.open(path, flags, 0o444)
+
+
+def _holds(path: Path, spooled: BinaryIO) -> bool:
+    """Whether a file has these very bytes: one with a flipped bit or a bad sector is to be replaced."""
+    try:
+        with path.open("rb", buffering=0) as file:
+            if os.fstat(file.fileno()).st_size != spooled.seek(0, os.SEEK_END):
+                return False
+            spooled.seek(0)
+            while chunk := file.read(MIB):
+                if chunk != spooled.read(len(chunk)):
+                    return False
+    except OSError:
+        return False
+    return True
 
 
 def _make_folder(folder: Path) -> None:
@@ -409,10 +475,12 @@ def _foreign_errors(scheme: str) -> tuple[type[BaseException], ...]:
     return tuple(errors)
 
 
-def _unavailable(url: str, action: str, error: BaseException, *, secret: str = "") -> StoreUnavailable:
+def _unavailable(
+    url: str, action: str, error: BaseException, *, masks: Mapping[str, str] | None = None
+) -> StoreUnavailable:
     number = error.errno if isinstance(error, OSError) else None
     reason = (error.strerror if isinstance(error, OSError) and error.strerror else str(error)) or type(error).__name__
-    if secret:
-        reason = reason.replace(secret, url)
+    for secret, shown in (masks or {}).items():
+        reason = reason.replace(secret, shown)
     remedy = _REMEDIES.get(number, _ANY_REMEDY) if number is not None else _ANY_REMEDY
     return StoreUnavailable(f"The store {url} cannot be {action}: {reason.rstrip('.')}. {remedy}")

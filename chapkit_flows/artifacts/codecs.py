@@ -6,20 +6,22 @@ import io
 import json
 import math
 import os
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import pandas as pd
 import pyarrow as pa
 
 from chapkit_flows.artifacts import pickles, trees
+from chapkit_flows.artifacts.estimators import SkopsCodec
 from chapkit_flows.artifacts.store import Store, StoredObject
 from chapkit_flows.artifacts.trees import StoredTree
-from chapkit_flows.errors import ArtifactError, UnpicklableModel
+from chapkit_flows.errors import ArtifactError, ArtifactTooLarge, UnpicklableModel
 from chapkit_flows.refs import ArtifactRef
 
 ENTRY_POINTS = "chapkit_flows.codecs"
@@ -44,15 +46,20 @@ class CodecContext:
         namespace: The globals of the model's module.
         folder: Where a folder is to be restored.
         allow_pickle: Whether reading may run code.
+        max_bytes: How much may be read; 0 sets no limit.
     """
 
     namespace: Mapping[str, Any] | None = None
     folder: Path | None = None
     allow_pickle: bool = True
+    max_bytes: int = 0
 
 
 class Codec(Protocol):
-    """One way to keep a value. Other packages offer theirs as entry points of the group `chapkit_flows.codecs`."""
+    """One way to keep a value. Other packages offer theirs as entry points of the group `chapkit_flows.codecs`.
+
+    A codec may have `libraries`, names of distributions: a manifest then records their versions.
+    """
 
     name: str
     media_type: str
@@ -93,17 +100,31 @@ def load(
     folder: Path | None = None,
     namespace: Mapping[str, Any] | None = None,
     allow_pickle: bool = True,
+    max_bytes: int = 0,
 ) -> Any:
     """Read a stored value; of a stored folder, restore it into `folder` and return that path.
 
     Raises:
+        ArtifactTooLarge: It has more than `max_bytes`, which are not read then.
         ObjectMissing: The store does not hold it.
         DigestMismatch: The stored bytes are damaged.
         UnpicklableModel: The pickle needs something that is gone, or pickles are not allowed.
         ArtifactError: There is no such codec.
     """
-    context = CodecContext(namespace=namespace, folder=folder, allow_pickle=allow_pickle)
+    # The recorded size of a folder is that of its files; of other artifacts the stored bytes count as well.
+    size = max(ref.size, store.size(ref.digest) or 0) if max_bytes else 0
+    if size > max_bytes:
+        raise ArtifactTooLarge(
+            f"The artifact {ref.id} has {size} bytes, and at most {max_bytes} may be loaded. If there is room for it, "
+            "raise the setting max_load_bytes (PREFECT_INTEGRATIONS_CHAPKIT_FLOWS_MAX_LOAD_BYTES)."
+        )
+    context = CodecContext(namespace=namespace, folder=folder, allow_pickle=allow_pickle, max_bytes=max_bytes)
     return _named(ref.codec).load(store, ref.digest, context)
+
+
+def libraries_of(codec: str) -> tuple[str, ...]:
+    """The distributions that a codec names; none for `raw` and for a codec that is not installed."""
+    return next((tuple(getattr(one, "libraries", ())) for one in _codecs() if one.name == codec), ())
 
 
 class FolderCodec:
@@ -124,7 +145,7 @@ class FolderCodec:
         """Restore into the folder of the context."""
         if context.folder is None:
             raise ArtifactError(f"The artifact {digest} is a folder. Say where to restore it: load(…, folder=…).")
-        trees.get_tree(store, digest, context.folder)
+        trees.get_tree(store, digest, context.folder, max_bytes=context.max_bytes or trees.MAX_BYTES)
         return context.folder
 
 
@@ -170,6 +191,42 @@ class ParquetCodec:
         """Read it."""
         with store.open(digest) as file:
             return pd.read_parquet(file, engine="pyarrow")
+
+
+class CsvCodec:
+    """A pandas data frame that any program should read; used only when it is named.
+
+    CSV knows no types: only frames of texts and numbers that come back equal are kept, and no index.
+    """
+
+    name = "csv"
+    media_type = "text/csv"
+
+    def accepts(self, value: Any) -> bool:
+        """Never by itself: Parquet keeps the types."""
+        return False
+
+    def save(self, store: Store, value: Any, context: CodecContext) -> StoredObject:
+        """Write it, and make sure before that reading gives it back."""
+        if not isinstance(value, pd.DataFrame):
+            raise ArtifactError(f"The codec csv keeps data frames; this is a {type(value).__qualname__}.")
+        with tempfile.TemporaryFile() as file:
+            value.to_csv(file, index=False, lineterminator="\n")
+            file.seek(0)
+            try:
+                pd.testing.assert_frame_equal(value, _read_csv(file), check_exact=True)
+            except (AssertionError, ValueError) as error:
+                raise ArtifactError(
+                    f"The data frame would not come back from CSV as it is: {' '.join(str(error).split())}. "
+                    "Keep it with the codec parquet."
+                ) from error
+            file.seek(0)
+            return store.put(file)
+
+    def load(self, store: Store, digest: str, context: CodecContext) -> pd.DataFrame:
+        """Read it."""
+        with store.open(digest) as file:
+            return _read_csv(file)
 
 
 class JsonCodec:
@@ -218,7 +275,8 @@ class PickleCodec:
         if not context.allow_pickle:
             raise UnpicklableModel(
                 f"The artifact {digest} is a pickle, and reading pickles is switched off, since it runs code. "
-                "Allow it only for a store that nobody else can write."
+                "Allow it only for a store that nobody else can write, with the setting allow_pickle "
+                "(PREFECT_INTEGRATIONS_CHAPKIT_FLOWS_ALLOW_PICKLE=true)."
             )
         with store.open(digest) as file:
             return pickles.load_model(file, namespace=context.namespace)
@@ -228,7 +286,7 @@ class PickleCodec:
 def _codecs() -> tuple[Codec, ...]:
     """The codecs of other packages come before the pickle, which takes everything."""
     others = [entry.load()() for entry in entry_points(group=ENTRY_POINTS)]
-    return (FolderCodec(), *others, ParquetCodec(), JsonCodec(), PickleCodec())
+    return (FolderCodec(), *others, ParquetCodec(), CsvCodec(), JsonCodec(), SkopsCodec(), PickleCodec())
 
 
 def _named(name: str) -> Codec:
@@ -239,6 +297,11 @@ def _named(name: str) -> Codec:
         f"There is no codec {name!r} here; there are: {', '.join(codec.name for codec in _codecs())}. "
         "Install the package that offers it."
     )
+
+
+def _read_csv(file: BinaryIO) -> pd.DataFrame:
+    """Read what `CsvCodec` wrote: an empty field is missing, and NA is a text like any other."""
+    return pd.read_csv(file, keep_default_na=False, na_values=[""])
 
 
 def _kept_index(frame: pd.DataFrame) -> bool:

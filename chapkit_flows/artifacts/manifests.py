@@ -12,17 +12,12 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from chapkit_flows.artifacts.codecs import libraries_of
 from chapkit_flows.errors import ArtifactError
 from chapkit_flows.refs import ArtifactRef
 
 FORMAT = 1
-_LIBRARIES = {
-    "chapkit_flows": "chapkit-flows",
-    "cloudpickle": "cloudpickle",
-    "numpy": "numpy",
-    "pandas": "pandas",
-    "pyarrow": "pyarrow",
-}
+_LIBRARIES = ("chapkit-flows", "cloudpickle", "numpy", "pandas", "pyarrow")
 _FIELDS = ("id", "kind", "level", "digest", "size", "media_type", "codec", "status")
 
 
@@ -39,7 +34,10 @@ def artifact_manifest(artifact: ArtifactRef, *, run_id: str | None) -> dict[str,
         "created_at": artifact.created_at.isoformat(),
         "run_id": run_id,
         "metadata": dict(artifact.metadata),
-        "libraries": {"python": platform.python_version(), **_library_versions()},
+        "libraries": {
+            "python": platform.python_version(),
+            **{name.replace("-", "_"): _version(name) for name in (*_LIBRARIES, *libraries_of(artifact.codec))},
+        },
         "writer": f"{_user()}@{socket.gethostname()}",
     }
 
@@ -68,15 +66,12 @@ def artifact_from_manifest(document: Mapping[str, Any]) -> ArtifactRef:
 
 
 @cache
-def _library_versions() -> dict[str, str]:
+def _version(distribution: str) -> str:
     """What this process has imported, whatever is installed later."""
-    versions = {}
-    for name, distribution in _LIBRARIES.items():
-        try:
-            versions[name] = version(distribution)
-        except PackageNotFoundError:  # run from a source folder that is not installed
-            versions[name] = "unknown"
-    return versions
+    try:
+        return version(distribution)
+    except PackageNotFoundError:  # run from a source folder that is not installed
+        return "unknown"
 
 
 def _user() -> str:

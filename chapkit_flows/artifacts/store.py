@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
-from chapkit_flows.artifacts.backends import MIB, Backend, LocalBackend, RemoteBackend, mask_url
+from chapkit_flows.artifacts.backends import MIB, Backend, LocalBackend, Progress, RemoteBackend, mask_url
 from chapkit_flows.errors import ArtifactError, DigestMismatch, ObjectMissing, StoreUnavailable
 from chapkit_flows.refs import canonical_json, now
 
@@ -172,7 +172,7 @@ class Store:
         return writer.stored
 
     @contextmanager
-    def open(self, digest: str) -> Iterator[BinaryIO]:
+    def open(self, digest: str, *, progress: Progress | None = None) -> Iterator[BinaryIO]:
         """A seekable local file; its bytes were checked before the block begins.
 
         Raises:
@@ -182,7 +182,7 @@ class Store:
         """
         self.check()
         try:
-            file = self._backend.open(_object_key(digest))
+            file = self._backend.open(_object_key(digest), progress=progress)
         except FileNotFoundError:
             raise ObjectMissing(
                 f"The store {self.url} does not hold the object {digest}. "
@@ -190,7 +190,7 @@ class Store:
             ) from None
         with file:
             with self._backend.guard("read"):
-                actual = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]  # wants readinto
+                actual = _hash(file, progress)
                 file.seek(0)
             if f"sha256:{actual}" != digest:
                 raise DigestMismatch(
@@ -320,6 +320,14 @@ def open_store(url: str, *, options: Mapping[str, Any] | None = None) -> Store:
     return Store(RemoteBackend(url, scheme, options or {}))
 
 
+def copy_bytes(source: BinaryIO, sink: BinaryIO, progress: Progress | None = None) -> None:
+    """Write all that is left to read of `source`, a chunk at a time."""
+    while chunk := source.read(CHUNK):
+        sink.write(chunk)
+        if progress:
+            progress("write", len(chunk))
+
+
 class _HashingSink(io.RawIOBase):
     """Writes to a spooled file and hashes while the bytes are still in the processor's cache."""
 
@@ -343,6 +351,16 @@ class _HashingSink(io.RawIOBase):
         self.hash.update(chunk)
         self.size += len(chunk)
         return len(chunk)
+
+
+def _hash(file: BinaryIO, progress: Progress | None) -> str:
+    found = hashlib.sha256()
+    buffer = memoryview(bytearray(CHUNK // 4))  # stays in the processor's cache
+    while count := file.readinto(buffer):  # type: ignore[attr-defined]  # BinaryIO has it at run time
+        found.update(buffer[:count])
+        if progress:
+            progress("check", count)
+    return found.hexdigest()
 
 
 def _write_whole(file: BinaryIO, content: bytes | memoryview) -> None:

@@ -7,7 +7,6 @@ import io
 import json
 import os
 import re
-import shutil
 import stat
 import unicodedata
 import zipfile
@@ -15,10 +14,10 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
-from chapkit_flows.artifacts.backends import MIB
-from chapkit_flows.artifacts.store import Store
+from chapkit_flows.artifacts.backends import Progress
+from chapkit_flows.artifacts.store import Store, copy_bytes
 from chapkit_flows.errors import ArtifactError, UnsafeTree
 from chapkit_flows.refs import canonical_json, digest_of
 
@@ -93,7 +92,13 @@ def list_tree(store: Store, digest: str) -> tuple[TreeEntry, ...]:
 
 
 def get_tree(
-    store: Store, digest: str, folder: Path, *, max_entries: int = MAX_ENTRIES, max_bytes: int = MAX_BYTES
+    store: Store,
+    digest: str,
+    folder: Path,
+    *,
+    max_entries: int = MAX_ENTRIES,
+    max_bytes: int = MAX_BYTES,
+    progress: Progress | None = None,
 ) -> None:
     """Restore a stored folder into `folder`, which must be absent or empty.
 
@@ -117,7 +122,7 @@ def get_tree(
         for parent in sorted({str(PurePosixPath(entry.path).parent) for entry in files} | set(empty)):
             (folder / parent).mkdir(parents=True, exist_ok=True)
         with ThreadPoolExecutor(_THREADS) as pool:
-            list(pool.map(lambda entry: _get_file(store, entry, folder), files))
+            list(pool.map(lambda entry: _get_file(store, entry, folder, progress), files))
     except OSError as error:
         raise ArtifactError(
             f"The stored folder {digest} cannot be restored into {folder}: {error.strerror or error}. "
@@ -125,7 +130,7 @@ def get_tree(
         ) from error
 
 
-def zip_tree(store: Store, digest: str, sink: BinaryIO) -> None:
+def zip_tree(store: Store, digest: str, sink: BinaryIO, *, progress: Progress | None = None) -> None:
     """Write a stored folder as a zip, file by file. The same tree gives the same bytes."""
     files, empty = _read_tree(store, digest)
     with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -138,8 +143,8 @@ def zip_tree(store: Store, digest: str, sink: BinaryIO) -> None:
             info.compress_type = zipfile.ZIP_DEFLATED
             info.external_attr = (stat.S_IFREG | (0o755 if entry.executable else 0o644)) << 16
             info.file_size = entry.size  # decides whether the 64-bit form is needed
-            with store.open(entry.digest) as source, archive.open(info, "w") as target:
-                shutil.copyfileobj(source, target, MIB)
+            with store.open(entry.digest, progress=progress) as source, archive.open(info, "w") as target:
+                copy_bytes(source, cast(BinaryIO, target), progress)
 
 
 def _walk(root: Path, folder: Path, chain: tuple[Path, ...]) -> Iterator[tuple[str, Path | None]]:
@@ -196,13 +201,13 @@ def _put_file(store: Store, path: str, source: Path) -> TreeEntry:
     return TreeEntry(path=path, digest=digest, size=size, executable=bool(status.st_mode & stat.S_IXUSR))
 
 
-def _get_file(store: Store, entry: TreeEntry, folder: Path) -> None:
-    with store.open(entry.digest) as source, (folder / entry.path).open("xb") as target:
+def _get_file(store: Store, entry: TreeEntry, folder: Path, progress: Progress | None) -> None:
+    with store.open(entry.digest, progress=progress) as source, (folder / entry.path).open("xb") as target:
         size = source.seek(0, os.SEEK_END)
         if size != entry.size:  # the limits were checked with the size that the tree names
             raise UnsafeTree(f"The stored folder says that {entry.path!r} has {entry.size} bytes; it has {size}.")
         source.seek(0)
-        shutil.copyfileobj(source, target, MIB)
+        copy_bytes(source, target, progress)
         if entry.executable:
             mode = os.fstat(target.fileno()).st_mode
             os.fchmod(target.fileno(), mode | (mode & 0o444) >> 2)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -14,8 +13,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.tree import Tree
 
-from chapkit_flows.artifacts.codecs import load
-from chapkit_flows.artifacts.trees import zip_tree
+from chapkit_flows.artifacts.backends import Progress
+from chapkit_flows.artifacts.store import Store, copy_bytes
+from chapkit_flows.artifacts.trees import get_tree, zip_tree
 from chapkit_flows.cli.output import (
     describe_artifact,
     flatten,
@@ -28,6 +28,7 @@ from chapkit_flows.cli.output import (
     when,
     whole_path,
 )
+from chapkit_flows.cli.progress import show_transfer
 from chapkit_flows.cli.runs import write_prediction
 from chapkit_flows.errors import DataError
 from chapkit_flows.lineage.deletions import find_deletion, get_usable
@@ -177,26 +178,30 @@ def download(options: argparse.Namespace) -> int:
         raise DataError(f"There is no folder {target.parent}. Make it first, or choose another --out.")
     if target.exists():
         raise DataError(f"{target} exists already. Remove it, or choose another --out.")
-    if artifact.codec == "folder":
-        if target.suffix == ".zip":
-            with whole_path(target) as part, part.open("wb") as archive:
-                zip_tree(resources.store, artifact.digest, archive)
-        else:
-            with whole_path(target) as part:
-                load(resources.store, artifact, folder=part)
-    elif artifact.codec == "parquet" and target.suffix == ".csv":
+    if artifact.codec == "parquet" and target.suffix == ".csv":
         if artifact.kind not in _AS_CSV:
             refusal = f"{artifact.id} is a table whose index CSV would lose."
             raise DataError(f"{refusal} Choose an --out that ends in .parquet.")
         write_prediction(artifact.id, target)
     else:
-        with resources.store.open(artifact.digest) as source, whole_path(target) as part, part.open("wb") as sink:
-            shutil.copyfileobj(source, sink, 1024 * 1024)
+        with show_transfer(artifact.size, options) as progress, whole_path(target) as part:
+            _write(resources.store, artifact, part, zipped=target.suffix == ".zip", progress=progress)
     if options.json:
         print_json({"artifact_id": artifact.id, "path": str(target.absolute())})
     else:
         print_line(f"Wrote {target}")
     return 0
+
+
+def _write(store: Store, artifact: ArtifactRef, target: Path, *, zipped: bool, progress: Progress | None) -> None:
+    if artifact.codec == "folder" and zipped:
+        with target.open("wb") as archive:
+            zip_tree(store, artifact.digest, archive, progress=progress)
+    elif artifact.codec == "folder":
+        get_tree(store, artifact.digest, target, progress=progress)
+    else:
+        with store.open(artifact.digest, progress=progress) as source, target.open("wb") as sink:
+            copy_bytes(source, sink, progress)
 
 
 def _default_name(artifact: ArtifactRef) -> str:

@@ -16,7 +16,6 @@ from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL
 
 from chapkit_flows import __version__
-from chapkit_flows.artifacts.store import open_store
 from chapkit_flows.cli.output import print_json, print_line, print_table
 from chapkit_flows.cli.server import explain_refusal
 from chapkit_flows.data.sources import mask_uri
@@ -24,6 +23,7 @@ from chapkit_flows.errors import ChapkitFlowsError
 from chapkit_flows.lineage.engine import open_database
 from chapkit_flows.lineage.query import list_runs
 from chapkit_flows.models.discovery import installed_models
+from chapkit_flows.resources import open_artifacts
 from chapkit_flows.settings import ChapkitFlowsSettings
 
 
@@ -93,7 +93,7 @@ def _database(settings: ChapkitFlowsSettings) -> Finding:
 
 def _store(settings: ChapkitFlowsSettings) -> Finding:
     def write_and_read() -> str:
-        store = open_store(settings.resolved_storage_url(), options=settings.storage_options)
+        store = open_artifacts(settings)
         stored = store.put(BytesIO(b"chapkit-flows doctor"))
         with store.open(stored.digest) as file:
             file.read()

@@ -41,7 +41,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
         table.add_column(column, no_wrap=whole, overflow="fold")
     for row in rows:
         table.add_row(*(_styled(cell) for cell in row))
-    _console(sys.stdout).print(table)
+    console_of(sys.stdout).print(table)
 
 
 def print_facts(facts: Iterable[tuple[str, object]]) -> None:
@@ -51,7 +51,7 @@ def print_facts(facts: Iterable[tuple[str, object]]) -> None:
     table.add_column(overflow="fold")
     for name, value in facts:
         table.add_row(escape(name), _styled(value))
-    _console(sys.stdout).print(table)
+    console_of(sys.stdout).print(table)
 
 
 def flatten(facts: Mapping[str, Any], depth: int = 1) -> Iterator[tuple[str, object]]:
@@ -73,7 +73,7 @@ def print_line(text: str) -> None:
 
 def print_diagnostics(diagnostics: Sequence[Diagnostic], *, to_stderr: bool = False) -> None:
     """Print findings as blocks: severity, code and field, then the message."""
-    console = _console(sys.stderr if to_stderr else sys.stdout)
+    console = console_of(sys.stderr if to_stderr else sys.stdout)
     for found in diagnostics:
         console.print(found.severity, style=_STYLES.get(found.severity), end=" ")
         console.print(f"{found.code}" + (f" ({found.field})" if found.field else ""), markup=False, highlight=False)
@@ -92,7 +92,7 @@ def show_error(error: ChapkitFlowsError, options: argparse.Namespace, run: RunFa
     elif diagnostics:
         print_diagnostics(diagnostics, to_stderr=True)
     else:
-        console = _console(sys.stderr)
+        console = console_of(sys.stderr)
         console.print("error", style=_STYLES["error"], end=" ")
         console.print(str(error), markup=False, highlight=False, soft_wrap=True)
     if run is not None and not options.json:
@@ -120,7 +120,7 @@ def refuse_setting(error: ValueError) -> ChapkitFlowsError | None:
 
 def say(text: str) -> None:
     """Say on stderr what goes on."""
-    _console(sys.stderr).print(text, style="dim", markup=False, highlight=False)
+    console_of(sys.stderr).print(text, style="dim", markup=False, highlight=False)
 
 
 @contextmanager
@@ -178,7 +178,8 @@ def describe_artifact(artifact: ArtifactRef) -> str:
     return " · ".join(parts)
 
 
-def _console(stream: Any) -> Console:
+def console_of(stream: Any) -> Console:
+    """A console on a stream, as wide as its screen."""
     # Output that goes to a file or a pipe is not wrapped to a guess of a screen.
     return Console(file=stream, width=None if stream.isatty() else 200, soft_wrap=False)
 

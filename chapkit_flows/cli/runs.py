@@ -167,7 +167,7 @@ def _check_out(file: Path, *, force: bool) -> None:
 def write_prediction(artifact_id: str, file: Path) -> None:
     """Write a stored prediction as CSV or Parquet, by the file's suffix."""
     resources = open_resources()
-    frame = load(resources.store, get_artifact(resources.database, artifact_id))
+    frame = load(resources.store, get_artifact(resources.database, artifact_id), allow_pickle=False)
     with whole_path(file) as part:
         if file.suffix == ".csv":
             write_csv(frame, part)

@@ -74,7 +74,18 @@ class ModelConfig(Block):
         schema = handler(core_schema)
         # The server checks a parameter against oneOf(block schema, reference). A reference to a block whose
         # fields all have defaults fits both, and is refused unless the first branch excludes it.
-        handler.resolve_ref_schema(schema)["dependentSchemas"] = {"$ref": {"required": ["__inline_value__"]}}
+        resolved = handler.resolve_ref_schema(schema)
+        resolved["dependentSchemas"] = {"$ref": {"required": ["__inline_value__"]}}
+        # The first run form of Prefect's UI drops the keyword above before it asks the server; this it keeps.
+        resolved.setdefault("properties", {})["$ref"] = {"type": "object", "required": ["__inline_value__"]}
+        return schema
+
+    @classmethod
+    def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """The schema of the block type: its own fields only, for the form in which one creates a config."""
+        schema = super().model_json_schema(*args, **kwargs)
+        for part in (schema, *schema.get("definitions", {}).values(), *schema.get("$defs", {}).values()):
+            part.get("properties", {}).pop("$ref", None)
         return schema
 
     @model_validator(mode="before")
@@ -97,15 +108,32 @@ class ModelConfig(Block):
         given = kept.get(_OPTIONS)
         return kept | {_OPTIONS: (given if isinstance(given, dict) else {}) | unknown}
 
+    @classmethod
+    def _generate_code_example(cls) -> str:
+        # Prefect's own would import from the name that this process gave to the model's file.
+        return (
+            "```python\nfrom chapkit_flows import load_model\n\n"
+            f'{cls.__name__} = load_model("path/to/model.py").config\nconfig = {cls.__name__}.load("BLOCK_NAME")\n```'
+        )
+
     def __getattr__(self, name: str) -> Any:
         options = self.__dict__.get(_OPTIONS) or {}
         if name in options:
             return options[name]
         return super().__getattr__(name)  # type: ignore[misc]  # pydantic hides it from type checkers
 
-    def values(self) -> dict[str, Any]:
-        """The user's values by alias, as plain JSON types, options included; secret values are masked."""
-        content = self.model_dump(mode="json", by_alias=True, include=set(type(self).model_fields))
+    def values(self, *, reveal: bool = False) -> dict[str, Any]:
+        """The user's values by alias, as plain JSON types, options included.
+
+        Args:
+            reveal: Whether secret values are given as they are, not masked. Never store or show those.
+        """
+        content = self.model_dump(
+            mode="json",
+            by_alias=True,
+            include=set(type(self).model_fields),
+            context={"include_secrets": reveal},
+        )
         options = content.pop(_OPTIONS)
         return {key: value for key, value in (options | content).items() if key not in _BLOCK_KEYS}
 

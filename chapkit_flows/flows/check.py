@@ -56,14 +56,19 @@ def check_training(
 
 
 def check_prediction(
-    model: ModelContract, historic: Loaded, future: Loaded, geo: Geo | None, *, periods: int
+    model: ModelContract, historic: Loaded, future: Loaded, geo: Geo | None, *, periods: int, asked: int
 ) -> tuple[Diagnostic, ...]:
-    """Everything that prediction inputs are checked for, but for the model's own checks."""
+    """Everything that prediction inputs are checked for, but for the model's own checks.
+
+    Args:
+        periods: The horizon of the run.
+        asked: The explicit horizon, else that of the training's config.
+    """
     findings = [*historic.findings, *future.findings, *check_horizon(model, periods)]
     findings += _check_geo(model, geo, future.panel)
     findings += _check_period_type(model, historic.panel, "historic")
     if historic.panel is not None and future.panel is not None:
-        findings += _check_future(historic.panel, future.panel, periods)
+        findings += _check_future(historic.panel, future.panel, asked)
     return errors_first(findings)
 
 
@@ -117,19 +122,27 @@ def _check_period_type(model: ModelContract, panel: Panel | None, role: str) -> 
     ]
 
 
-def _check_future(historic: Panel, future: Panel, periods: int) -> list[Diagnostic]:
+def _check_future(historic: Panel, future: Panel, asked: int) -> list[Diagnostic]:
     """How the future fits what came before it."""
     if historic.period_type != future.period_type:
         message = f"historic is {historic.period_type}, future is {future.period_type}. Use one of them in both."
         return [Diagnostic.error("mixed_period_types", message, "future.time_period")]
     findings = []
-    if periods != horizon(future):
-        message = f"{periods} prediction periods were asked for, but future holds {horizon(future)} per place."
+    if asked != horizon(future):
+        message = f"{asked} prediction periods are asked for, but future holds {horizon(future)} per place."
         findings.append(Diagnostic.warning("prediction_periods_mismatch", message, "prediction_periods"))
     unknown = sorted(set(future.locations) - set(historic.locations))
     if unknown:
         message = f"{len(unknown)} places of future are not in historic, such as {', '.join(unknown[:5])}."
         findings.append(Diagnostic.warning("unknown_location", message, "future.location"))
+    absent = sorted(set(historic.locations) - set(future.locations))
+    if absent:
+        message = f"{len(absent)} places of historic are not in future, such as {', '.join(absent[:5])}: no forecast."
+        findings.append(Diagnostic.warning("location_not_in_future", message, "future.location"))
+    per_place = future.frame.groupby("location")["time_period"].agg(["min", "max"]).value_counts()
+    if len(per_place) > 1:
+        message = f"The places of future span {len(per_place)} different ranges of periods. Give all of them the same."
+        findings.append(Diagnostic.warning("uneven_future", message, "future.time_period"))
     last, first = historic.periods[-1], future.periods[0]
     step = period_ordinal(first) - period_ordinal(last)
     if step != 1:

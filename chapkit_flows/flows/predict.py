@@ -31,7 +31,8 @@ async def predict(
             polygons = await steps.load_geo(run, geo) if geo else None
             periods = resolve_horizon(training.config, prediction_periods, ahead.panel)
             settings = with_horizon(training.config, periods)
-            panels = await steps.validate_prediction(run, settings, past, ahead, polygons)
+            asked = resolve_horizon(training.config, prediction_periods)
+            panels = await steps.validate_prediction(run, settings, past, ahead, polygons, asked=asked)
             predictions, workspace = await steps.predict_future(run, training, settings, panels, polygons)
             picture = await steps.store_prediction(run, predictions, workspace, panels)
             await steps.record(run)

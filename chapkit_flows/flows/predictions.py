@@ -29,6 +29,10 @@ def check_predictions(returned: object, future: Panel) -> pd.DataFrame:
     """
     if not isinstance(returned, pd.DataFrame):
         raise InvalidPrediction(f"on_predict returned {type(returned).__name__}, not a frame. {_REMEDY}")
+    twice = returned.columns[returned.columns.duplicated()].unique().tolist()
+    if twice:
+        raise InvalidPrediction(f"The predictions have more than one column {twice[0]!r}. {_REMEDY}")
+    returned = returned.reset_index(drop=True)
     missing = [name for name in _KEYS if name not in returned.columns]
     if missing:
         raise InvalidPrediction(
@@ -90,6 +94,10 @@ def _check_rows(frame: pd.DataFrame, future: Panel) -> None:
 
 
 def _numbers(frame: pd.DataFrame, column: str) -> pd.Series[float]:
+    if frame[column].dtype.kind not in "iufO" and not pd.api.types.is_string_dtype(frame[column].dtype):
+        raise InvalidPrediction(
+            f"The values of {column} are of the type {frame[column].dtype}. Return a number for each place and period."
+        )
     values = pd.to_numeric(frame[column], errors="coerce").astype("float64")
     bad = ~np.isfinite(values.to_numpy())
     if bad.any():

@@ -10,12 +10,13 @@ from typing import Any, Self
 
 from prefect.client.orchestration import get_client
 from prefect.context import FlowRunContext
+from prefect.logging import get_run_logger
 
 from chapkit_flows.artifacts.manifests import artifact_manifest
 from chapkit_flows.configs.block import ModelConfig
 from chapkit_flows.configs.versions import config_version
 from chapkit_flows.data.sources import mask_uri
-from chapkit_flows.errors import StoreUnavailable
+from chapkit_flows.errors import ChapkitFlowsError, StoreUnavailable
 from chapkit_flows.lineage.facts import Edge, Outcome, RunFact
 from chapkit_flows.lineage.record import finish, start
 from chapkit_flows.models.contract import ModelContract
@@ -60,8 +61,15 @@ class RunSession:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is not None and not self.done:
-            # Not in a thread: this must also work while the task is being cancelled.
-            self._record(_status(error), f"{type(error).__name__}: {error}"[:MAX_ERROR])
+            # Of an attempt that failed only what it left for inspection counts: its model must not pass for a good one.
+            self.outputs = [edge for edge in self.outputs if edge.artifact.status == "failed"]
+            status = _status(error)
+            try:
+                # Not in a thread: this must also work while the task is being cancelled.
+                self._record(status, f"{type(error).__name__}: {error}"[:MAX_ERROR])
+            except ChapkitFlowsError as second:
+                # It must not hide why the run failed.
+                get_run_logger().error("The run could not be recorded as %s: %s", status, second)
 
     @property
     def done(self) -> bool:
@@ -155,11 +163,17 @@ async def name_run(model: str) -> None:
         return
     given = context.parameters or {}
     parts = [model, getattr(given.get("config"), "_block_document_name", None), given.get("model")]
-    parts += [str(given[key]).rstrip("/").rsplit("/", 1)[-1] for key in ("data", "future") if given.get(key)]
+    parts += [_last_part(str(given[key])) for key in ("data", "future") if given.get(key)]
     name = " · ".join(str(part) for part in parts if part)
     async with get_client() as client:
         await client.set_flow_run_name(context.flow_run.id, name)
     context.flow_run.name = name
+
+
+def _last_part(uri: str) -> str:
+    """The name of a file, without the host and the signature that a URL may have."""
+    path = mask_uri(uri).split("?", 1)[0].split("://", 1)[-1]
+    return path.rstrip("/").rsplit("/", 1)[-1] if "/" in path or "://" not in uri else ""
 
 
 def _status(error: BaseException) -> RunStatus:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import tempfile
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -22,14 +23,21 @@ from chapkit_flows.configs.block import ModelConfig
 from chapkit_flows.data.panels import Panel
 from chapkit_flows.data.periods import period_start
 from chapkit_flows.data.tables import read_table
-from chapkit_flows.errors import ChapkitFlowsError, InvalidPrediction, RunnerFailed, ScriptFailed, ValidationFailed
+from chapkit_flows.errors import (
+    ArtifactError,
+    ChapkitFlowsError,
+    InvalidPrediction,
+    RunnerFailed,
+    ScriptFailed,
+    ValidationFailed,
+)
 from chapkit_flows.evaluation.charts import forecast_spec, render_png
 from chapkit_flows.flows.check import Loaded, check_prediction, check_training, errors_first, has_errors
 from chapkit_flows.flows.ingest import fetch, keep, parse_geo, parse_table
 from chapkit_flows.flows.predictions import check_predictions
 from chapkit_flows.flows.session import RunSession
 from chapkit_flows.flows.summary import profile_line, publish_diagnostics, publish_summary, short
-from chapkit_flows.flows.training import Training, find_training
+from chapkit_flows.flows.training import Training, load_training
 from chapkit_flows.lineage.facts import RunFact
 from chapkit_flows.models.contract import ModelContract
 from chapkit_flows.models.runner import BaseModelRunner, Geo, initialised, settle
@@ -37,6 +45,7 @@ from chapkit_flows.models.shell import ShellPrediction
 from chapkit_flows.models.worker import run_in_worker
 from chapkit_flows.models.workspace import Workspace
 from chapkit_flows.refs import ArtifactRef, Diagnostic, Kind, new_id
+from chapkit_flows.settings import ChapkitFlowsSettings
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -119,21 +128,24 @@ async def training_findings(
     findings = check_training(model, config, data, geo, periods=config.prediction_periods)
     if has_errors(findings) or data.panel is None:
         return findings
-    frame = data.panel.frame
-    asked = await _call(model.runner, "on_validate_train", lambda runner: runner.on_validate_train(config, frame, geo))
-    return errors_first([*findings, *asked])
+    frame = _own(data.panel)
+    said = await _call(model.runner, "on_validate_train", lambda runner: runner.on_validate_train(config, frame, geo))
+    return errors_first([*findings, *_findings_of("on_validate_train", said)])
 
 
 @step("validate")
 async def validate_prediction(
-    session: RunSession, config: ModelConfig, historic: Loaded, future: Loaded, geo: Geo | None
+    session: RunSession, config: ModelConfig, historic: Loaded, future: Loaded, geo: Geo | None, *, asked: int
 ) -> tuple[Panel, Panel]:
     """Check the inputs against the model's contract, and ask the model itself.
+
+    Args:
+        asked: The explicit horizon, else that of the training's config.
 
     Raises:
         ValidationFailed: There are errors; they are shown as a table in the Prefect UI.
     """
-    findings = await prediction_findings(session.model, config, historic, future, geo)
+    findings = await prediction_findings(session.model, config, historic, future, geo, asked=asked)
     await _stop_on_errors(session.model, findings)
     assert historic.panel is not None
     assert future.panel is not None
@@ -141,17 +153,34 @@ async def validate_prediction(
 
 
 async def prediction_findings(
-    model: ModelContract, config: ModelConfig, historic: Loaded, future: Loaded, geo: Geo | None
+    model: ModelContract, config: ModelConfig, historic: Loaded, future: Loaded, geo: Geo | None, *, asked: int
 ) -> tuple[Diagnostic, ...]:
     """All findings about prediction inputs; the model itself is asked once nothing else is wrong."""
-    findings = check_prediction(model, historic, future, geo, periods=config.prediction_periods)
+    findings = check_prediction(model, historic, future, geo, periods=config.prediction_periods, asked=asked)
     if has_errors(findings) or historic.panel is None or future.panel is None:
         return findings
-    past, ahead = historic.panel.frame, future.panel.frame
-    asked = await _call(
+    past, ahead = _own(historic.panel), _own(future.panel)
+    said = await _call(
         model.runner, "on_validate_predict", lambda runner: runner.on_validate_predict(config, past, ahead, geo)
     )
-    return errors_first([*findings, *asked])
+    return errors_first([*findings, *_findings_of("on_validate_predict", said)])
+
+
+def _own(panel: Panel) -> pd.DataFrame:
+    """A frame for the model's code: whatever it does to it stays with it. Nothing is copied before it is written."""
+    return panel.frame.copy(deep=False)
+
+
+def _findings_of(name: str, returned: Any) -> Sequence[Diagnostic]:
+    """What the model's own check returned, as findings.
+
+    Raises:
+        RunnerFailed: It is neither None, nor a Diagnostic, nor some of them.
+    """
+    found = [returned] if isinstance(returned, Diagnostic) else returned or ()
+    if isinstance(found, Sequence) and all(isinstance(item, Diagnostic) for item in found):
+        return found
+    raise RunnerFailed(f"{name} returned {str(returned)[:80]!r}. Return a list of Diagnostic, which may be empty.")
 
 
 async def _stop_on_errors(model: ModelContract, findings: tuple[Diagnostic, ...]) -> None:
@@ -174,11 +203,16 @@ async def fit(session: RunSession, config: ModelConfig, data: Panel, geo: Geo | 
     """
     began = time.perf_counter()
     trained = await _call_kept(
-        session, "on_train", lambda runner: runner.on_train(config, data.frame, geo), kind="training_workspace"
+        session, "on_train", lambda runner: runner.on_train(config, _own(data), geo), kind="training_workspace"
     )
     if trained is None:
         raise RunnerFailed(
             f"on_train of the model {session.model.name} returned None. Return the fitted model: any object."
+        )
+    if isinstance(trained, os.PathLike) and not Path(trained).is_dir():
+        raise RunnerFailed(
+            f"on_train of the model {session.model.name} returned the path {os.fspath(trained)!r}, which is no folder. "
+            "Return a folder, whose files are kept, or the fitted model itself."
         )
     session.metrics["fit_seconds"] = time.perf_counter() - began
     get_run_logger().info("Fitted %s in %.1f s", session.model.name, session.metrics["fit_seconds"])
@@ -214,7 +248,7 @@ async def load_model(session: RunSession, artifact_id: str) -> Training:
         ValidationFailed: There is none with that id that this model can predict with.
     """
     try:
-        training = await asyncio.to_thread(find_training, session.resources.database, session.model, artifact_id)
+        training = await load_training(session.resources.database, session.model, artifact_id)
     except ValidationFailed as refusal:
         await publish_diagnostics(session.model.name, refusal.diagnostics)
         raise
@@ -235,22 +269,29 @@ async def predict_future(
     """
     historic, future = inputs
     with tempfile.TemporaryDirectory(prefix="chapkit-flows-") as folder:
-        trained = await asyncio.to_thread(
-            load,
-            session.resources.store,
-            training.artifact,
-            folder=Path(folder),
-            namespace=session.model.definition.namespace,
-        )
+        trained = await asyncio.to_thread(_load_trained, session, training.artifact, Path(folder))
         began = time.perf_counter()
         returned = await _call_kept(
             session,
             "on_predict",
-            lambda runner: runner.on_predict(config, trained, historic.frame, future.frame, geo),
+            lambda runner: runner.on_predict(config, trained, _own(historic), _own(future), geo),
             kind="prediction_workspace",
         )
     session.metrics["predict_seconds"] = time.perf_counter() - began
     return await asyncio.to_thread(_read_predictions, session, returned, future)
+
+
+def _load_trained(session: RunSession, artifact: ArtifactRef, folder: Path) -> Any:
+    """Restore the trained model. Of all that this package does, only this may unpickle."""
+    settings = ChapkitFlowsSettings()
+    return load(
+        session.resources.store,
+        artifact,
+        folder=folder,
+        namespace=session.model.definition.namespace,
+        allow_pickle=settings.allow_pickle,
+        max_bytes=settings.max_load_bytes,
+    )
 
 
 def _read_predictions(session: RunSession, returned: Any, future: Panel) -> tuple[pd.DataFrame, Workspace | None]:
@@ -262,8 +303,8 @@ def _read_predictions(session: RunSession, returned: Any, future: Panel) -> tupl
             frame = read_table(file, media_type="text/csv", name=returned.file.name)
         return check_predictions(frame, future), workspace
     except ChapkitFlowsError as error:
-        artifact = _keep_failed(session, workspace, "prediction_workspace")
-        raise InvalidPrediction(f"{error}\n{_kept(artifact)}") from error
+        left = _keep_failed(session, workspace, "prediction_workspace")
+        raise InvalidPrediction(f"{error}\n{left}") from error
 
 
 @step("store the prediction")
@@ -327,18 +368,18 @@ async def _call_kept(session: RunSession, name: str, method: Callable[[BaseModel
     try:
         return await _call(session.model.runner, name, method)
     except ScriptFailed as failure:
-        artifact = await asyncio.to_thread(_keep_failed, session, failure.workspace, kind)
-        raise ScriptFailed(f"{failure}\n{_kept(artifact)}", workspace=failure.workspace) from failure
+        left = await asyncio.to_thread(_keep_failed, session, failure.workspace, kind)
+        raise ScriptFailed(f"{failure}\n{left}", workspace=failure.workspace) from failure
 
 
-def _keep_failed(session: RunSession, workspace: Workspace, kind: Kind) -> ArtifactRef:
+def _keep_failed(session: RunSession, workspace: Workspace, kind: Kind) -> str:
+    """Keep what a failed command left, and say where; if it cannot be kept, that must not hide why it failed."""
     facts = {"model": session.model.name, **session.model.runner.describe(workspace)}
-    artifact = _store(session, workspace, kind=kind, metadata=facts, failed=True)
+    try:
+        artifact = _store(session, workspace, kind=kind, metadata=facts, failed=True)
+    except ArtifactError as error:
+        return f"What it left could not be kept: {error}"
     session.produced("failed_workspace", artifact)
-    return artifact
-
-
-def _kept(artifact: ArtifactRef) -> str:
     return f"What it left is kept: chapkit-flows artifacts download {artifact.id}"
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, replace
 
 from chapkit_flows.configs.block import ModelConfig
+from chapkit_flows.configs.secrets import restore_secrets
 from chapkit_flows.configs.versions import restore_config
 from chapkit_flows.errors import (
     ArtifactDeleted,
@@ -71,6 +73,21 @@ def find_training(database: Database, model: ModelContract, artifact_id: str) ->
     except InvalidConfig as error:
         raise _refusal("invalid_config", str(error)) from error
     return Training(artifact=artifact, run=run, config=config)
+
+
+async def load_training(database: Database, model: ModelContract, artifact_id: str) -> Training:
+    """Find a trained model, as `find_training` does, and give its config the secret values it was trained with.
+
+    Raises:
+        ValidationFailed: As `find_training` raises it, or `invalid_config`: the secret values are gone.
+    """
+    training = await asyncio.to_thread(find_training, database, model, artifact_id)
+    assert training.run.config is not None
+    try:
+        config = await restore_secrets(training.config, training.run.config)
+    except InvalidConfig as error:
+        raise _refusal("invalid_config", str(error)) from error
+    return replace(training, config=config)
 
 
 def _config_type(model: ModelContract) -> type[ModelConfig]:

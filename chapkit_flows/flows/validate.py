@@ -25,7 +25,7 @@ from chapkit_flows.flows.results import ValidateResult
 from chapkit_flows.flows.session import name_run
 from chapkit_flows.flows.steps import prediction_findings, step, training_findings
 from chapkit_flows.flows.summary import publish_diagnostics
-from chapkit_flows.flows.training import find_training
+from chapkit_flows.flows.training import load_training
 from chapkit_flows.models.contract import ModelContract
 from chapkit_flows.models.runner import Geo
 from chapkit_flows.refs import Diagnostic
@@ -67,12 +67,19 @@ async def check_training_inputs(
 async def check_prediction_inputs(model: ModelContract, artifact_id: str, inputs: Inputs) -> tuple[Diagnostic, ...]:
     """All findings; nothing is stored."""
     try:
-        training = await asyncio.to_thread(find_training, open_resources().database, model, artifact_id)
+        training = await load_training(open_resources().database, model, artifact_id)
     except ValidationFailed as refusal:
         return refusal.diagnostics
     (historic, future), geo, trouble = await _read(model, training.config, inputs, roles=("historic", "future"))
     settings = with_horizon(training.config, resolve_horizon(training.config, None, future.panel))
-    return errors_first([*trouble, *await prediction_findings(model, settings, historic, future, geo)])
+    asked = training.config.prediction_periods
+    findings = await prediction_findings(model, settings, historic, future, geo, asked=asked)
+    if not await asyncio.to_thread(open_resources().store.has, training.artifact.digest):
+        message = (
+            f"The bytes of {training.artifact.id} are not in the store. Restore them from a backup, or train again."
+        )
+        trouble.append(Diagnostic.error("training_artifact_missing", message, "model"))
+    return errors_first([*trouble, *findings])
 
 
 async def _read(

@@ -23,8 +23,8 @@ class Config(Protocol):
     prediction_periods: int
     additional_continuous_covariates: list[str]
 
-    def values(self) -> dict[str, Any]:
-        """All values by alias, as plain JSON types."""
+    def values(self, *, reveal: bool = False) -> dict[str, Any]:
+        """All values by alias, as plain JSON types; secret ones masked, unless they are to be revealed."""
         ...
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -94,10 +95,10 @@ class ShellModelRunner(BaseModelRunner):
         """
         workspace = Workspace()
         self.project.copy_to(workspace.path)
-        self._write_config(config, workspace.path)
         _write_csv(data, workspace.path / DATA_FILE)
         files = {"data_file": DATA_FILE, "geo_file": _write_geo(geo, workspace.path)}
-        return await self._run("train", self.train_command, files, workspace)
+        with self._config_file(config, workspace.path):
+            return await self._run("train", self.train_command, files, workspace)
 
     async def on_predict(
         self,
@@ -117,7 +118,6 @@ class ShellModelRunner(BaseModelRunner):
         output = workspace.path / PREDICTIONS_FILE
         # What an earlier prediction or the project left must not pass for the result of this command.
         output.unlink(missing_ok=True)
-        self._write_config(config, workspace.path)
         _write_csv(historic, workspace.path / HISTORIC_FILE)
         _write_csv(future, workspace.path / FUTURE_FILE)
         files = {
@@ -126,7 +126,8 @@ class ShellModelRunner(BaseModelRunner):
             "output_file": PREDICTIONS_FILE,
             "geo_file": _write_geo(geo, workspace.path),
         }
-        finished = await self._run("predict", self.predict_command, files, workspace)
+        with self._config_file(config, workspace.path):
+            finished = await self._run("predict", self.predict_command, files, workspace)
         if not output.is_file():
             raise ScriptFailed(
                 f"The predict command exited with 0 but wrote no {PREDICTIONS_FILE} in its working directory. "
@@ -153,8 +154,18 @@ class ShellModelRunner(BaseModelRunner):
         """Exit code and last output of the command."""
         return result.facts() if isinstance(result, Workspace) else {}
 
-    def _write_config(self, config: Config, folder: Path) -> None:
-        values = config.values()
+    @contextmanager
+    def _config_file(self, config: Config, folder: Path) -> Iterator[None]:
+        """`config.yml` while the command runs. Afterwards its secret values are masked: the folder will be stored."""
+        self._write_config(config, folder, reveal=True)
+        try:
+            yield
+        finally:
+            if config.values() != config.values(reveal=True):
+                self._write_config(config, folder, reveal=False)
+
+    def _write_config(self, config: Config, folder: Path, *, reveal: bool) -> None:
+        values = config.values(reveal=reveal)
         if self.config_format == "chap_core":
             own = {key: value for key, value in values.items() if key not in _CHAP_CORE_TOP}
             values = {key: values[key] for key in _CHAP_CORE_TOP} | ({"user_option_values": own} if own else {})

@@ -21,13 +21,17 @@ EXCLUDED = (
     ".*_cache", ".ipynb_checkpoints", ".cache", ".tox", ".nox", ".idea", ".vscode", ".DS_Store", ".Rproj.user",
     ".Rhistory", "build", "dist",
     # secrets
-    ".env", ".env.*", "*.env", ".envrc", ".netrc", ".pgpass", ".Renviron", ".aws", ".ssh", ".gnupg", "*.pem", "*.key",
-    "*.p12", "*.pfx", "id_rsa*", "id_ed25519*", "credentials*", "secrets*", "*.secret",
+    ".env", ".env.*", "*.env", ".envrc", ".netrc", ".pgpass", ".Renviron", ".aws", ".azure", ".config", ".docker",
+    ".gnupg", ".kube", ".prefect", ".ssh", ".git-credentials", ".npmrc", ".pypirc", "*.pem", "*.key", "*.p12", "*.pfx",
+    "id_rsa*", "id_ed25519*", "*credentials*", "secrets*", "*.secret", "service-account*", "service_account*",
+    "token", "token.*", "*.token",
     # databases
-    "*.db", "*.db-*", "*.sqlite", "*.sqlite-*", "*.sqlite3", "*.sqlite3-*", "*.duckdb",
+    "*.db", "*.db-*", "*.mdb", "*.accdb", "*.sqlite", "*.sqlite-*", "*.sqlite3", "*.sqlite3-*", "*.duckdb",
 )  # fmt: skip
 # A folder that holds one of these is an environment or a cache, whatever its name.
 MARKERS = ("pyvenv.cfg", "conda-meta", "CACHEDIR.TAG")
+# So is a folder in which this package keeps its bytes and facts.
+STORES = ("lineage.db", "objects/sha256")
 MAX_FILES = 10_000
 MAX_BYTES = 2 * 1024**3
 
@@ -92,7 +96,7 @@ class Project:
     def _excluded(self, path: Path) -> bool:
         if any(fnmatch.fnmatchcase(path.name.lower(), pattern.lower()) for pattern in EXCLUDED):
             return True
-        if any((path / marker).exists() for marker in MARKERS):
+        if any((path / marker).exists() for marker in (*MARKERS, *STORES)):
             return True
         relative = path.relative_to(self.folder).as_posix()
         return any(fnmatch.fnmatchcase(path.name, p) or fnmatch.fnmatchcase(relative, p) for p in self.exclude)

@@ -81,6 +81,16 @@ class StoreContract:
             file.seek(0)
             assert file.read() == b"0123456789"
 
+    @pytest.mark.parametrize("size", [5, 9 * CHUNK])
+    def test_progress_counts_every_byte(self, store: Store, size: int) -> None:
+        """Whoever asks is told of each byte that is checked and downloaded, once."""
+        digest = store.put(io.BytesIO(some_bytes(size))).digest
+        told: dict[str, int] = {}
+        with store.open(digest, progress=lambda what, count: told.update({what: told.get(what, 0) + count})):
+            pass
+        assert size == told.pop("check")
+        assert told in ({}, {"download": size})
+
     def test_same_bytes_are_one_object(self, store: Store) -> None:
         """Bytes that are put twice are stored once."""
         first = store.put(io.BytesIO(b"same"))

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from servers import s3_server
 from sites import ROOT
 
 from chapkit_flows import load_model, open_resources
@@ -21,16 +22,8 @@ BUCKET = "forecasts"
 @pytest.fixture(scope="module")
 def s3_options() -> Iterator[dict[str, object]]:
     """Options that lead to an S3 server of this process, with a bucket."""
-    s3fs = pytest.importorskip("s3fs", reason="needs the extra s3")
-    moto = pytest.importorskip("moto.server", reason="needs moto[server]")
-    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    endpoint = {"endpoint_url": f"http://{host}:{port}", "region_name": "eu-west-1"}
-    options: dict[str, object] = {"key": "test", "secret": "test-secret", "client_kwargs": endpoint}
-    s3fs.S3FileSystem(**options).mkdir(BUCKET)
-    yield options
-    server.stop()
+    with s3_server(BUCKET) as options:
+        yield options
 
 
 @pytest.fixture(params=["s3", "memory"])

@@ -29,6 +29,7 @@ BROAD_HANDLERS = {
 LATE_IMPORTS = {
     "chapkit_flows/__init__.py": "importing Prefect and pandas takes seconds that --help must not pay",
     "chapkit_flows/artifacts/backends.py": "drivers of remote storage are optional extras",
+    "chapkit_flows/artifacts/estimators.py": "skops and scikit-learn are an optional extra",
     "chapkit_flows/cli/main.py": "importing Prefect and pandas takes seconds that --help must not pay",
     "chapkit_flows/lineage/engine.py": "Alembic is needed once in the life of a database",
 }
@@ -125,6 +126,20 @@ def _is_broad(handler: ast.ExceptHandler) -> bool:
         return True
     caught = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
     return any(isinstance(name, ast.Name) and name.id in ("Exception", "BaseException") for name in caught)
+
+
+def test_pickles_are_loaded_in_one_place() -> None:
+    """Only the step that predicts loads stored values without ruling out pickles."""
+    places = [
+        place.split(" ")[1]
+        for place, node in _functions()
+        for call in ast.walk(node)
+        if isinstance(call, ast.Call)
+        and ast.unparse(call.func) in ("load", "codecs.load")
+        and not place.startswith(("chapkit_flows/testing/", "chapkit_flows/artifacts/codecs.py"))
+        and "allow_pickle=False" not in ast.unparse(call)
+    ]
+    assert ["_load_trained"] == places
 
 
 def test_no_import_cycle() -> None:

@@ -23,6 +23,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 ERRORS = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, Exception)]
 # Adding a name is a promise to keep it; removing one breaks users.
 PUBLIC_NAMES = [
+    "ArtifactLocation",
     "BaseModelRunner",
     "ChapkitFlowsError",
     "ChapkitFlowsSettings",
@@ -75,10 +76,11 @@ def test_version_is_said_once() -> None:
 
 
 def test_collection_entry_point() -> None:
-    """Prefect finds the config block through its group of entry points."""
+    """Prefect finds the blocks through its group of entry points."""
     (point,) = entry_points(group="prefect.collections", name="chapkit_flows")
     assert PROJECT["entry-points"]["prefect.collections"]["chapkit_flows"] == point.value
     assert ModelConfig is point.load().ModelConfig
+    assert chapkit_flows.ArtifactLocation is point.load().ArtifactLocation
 
 
 def test_console_script() -> None:

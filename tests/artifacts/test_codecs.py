@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import math
+from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,9 @@ from hypothesis import strategies as st
 
 from chapkit_flows.artifacts import codecs
 from chapkit_flows.artifacts.codecs import CodecContext, Saved, load, save
+from chapkit_flows.artifacts.manifests import artifact_manifest
 from chapkit_flows.artifacts.store import Store, StoredObject, open_store
-from chapkit_flows.errors import ArtifactError, DigestMismatch, UnpicklableModel
+from chapkit_flows.errors import ArtifactError, ArtifactTooLarge, DigestMismatch, UnpicklableModel, UnsafeTree
 from chapkit_flows.refs import ArtifactRef, new_id
 
 
@@ -113,6 +116,44 @@ def test_other_values_are_pickled(store: Store, value: Any) -> None:
     assert repr(value) == repr(back)
 
 
+CSV_FRAMES = {
+    "numbers": pd.DataFrame({"n": [1, -2], "x": [0.1 + 0.2, 1e-300], "gap": [math.nan, 2.5]}),
+    "texts": pd.DataFrame({"location": ["NA", 'Größe, "x"'], "gap": ["line\nbreak", None]}),
+    "flags": pd.DataFrame({"flag": [True, False]}),
+    "prediction": pd.DataFrame({"time_period": ["2020-01", "2020-02"], "location": ["a", "b"], "sample_0": [1.5, 2.0]}),
+}
+
+
+@pytest.mark.parametrize("name", CSV_FRAMES)
+def test_frame_as_csv(store: Store, name: str) -> None:
+    """A frame of texts and numbers comes back equal from CSV that any program reads, when that is asked for."""
+    saved = save(store, CSV_FRAMES[name], codec="csv")
+    assert ("csv", "text/csv") == (saved.codec, saved.media_type)
+    pd.testing.assert_frame_equal(CSV_FRAMES[name], load(store, ref_to(saved)), check_exact=True)
+    with store.open(saved.digest) as file:
+        assert ",".join(CSV_FRAMES[name]) == file.readline().decode().rstrip()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        pd.DataFrame({"code": ["001", "002"]}),
+        pd.DataFrame({"empty": ["", "x"]}),
+        pd.DataFrame({"small": np.float32([1, 2])}),
+        pd.DataFrame({"t": pd.date_range("2020-01-01", periods=2)}),
+        pd.DataFrame({"x": [1, 2]}, index=["a", "b"]),
+        pd.DataFrame(),
+        {"x": [1]},
+    ],
+    ids=["codes", "empty text", "types", "times", "index", "no columns", "no frame"],
+)
+def test_value_that_csv_would_change(store: Store, value: Any) -> None:
+    """What CSV would not give back as it is, such as codes with zeros in front, is refused, and nothing is stored."""
+    with pytest.raises(ArtifactError, match=r"codec (parquet|csv)"):
+        save(store, value, codec="csv")
+    assert [] == store._backend.keys("objects")
+
+
 def test_folder(store: Store, tmp_path: Path) -> None:
     """A path that names a folder is kept as a folder; its size is that of the files."""
     (tmp_path / "source").mkdir()
@@ -181,6 +222,31 @@ def test_pickles_switched_off(store: Store) -> None:
     assert 3 == len(load(store, ref_to(framed), allow_pickle=False))
 
 
+@pytest.mark.parametrize("kind", ["pickle", "frame", "folder"])
+def test_value_that_is_too_large(store: Store, tmp_path: Path, kind: str) -> None:
+    """What has more bytes than allowed is refused with both numbers before it is read; at the limit it is loaded."""
+    folder = tmp_path / "source"
+    folder.mkdir()
+    (folder / "a").write_bytes(bytes(10_000))
+    ref = ref_to(save(store, {"pickle": bytes(10_000), "frame": FRAMES["codes"], "folder": folder}[kind]))
+    with pytest.raises(ArtifactTooLarge, match=f"{ref.size} bytes.*at most {ref.size - 1} .*max_load_bytes"):
+        load(store, ref, folder=tmp_path / "target", max_bytes=ref.size - 1)
+    assert not (tmp_path / "target").exists()
+    load(store, ref, folder=tmp_path / "target", max_bytes=ref.size)
+
+
+@pytest.mark.parametrize("kind", ["pickle", "folder"])
+def test_recorded_size_that_is_too_small(store: Store, tmp_path: Path, kind: str) -> None:
+    """A reference that understates the size does not get around the limit."""
+    folder = tmp_path / "source"
+    folder.mkdir()
+    (folder / "a").write_bytes(bytes(10_000))
+    ref = replace(ref_to(save(store, {"pickle": bytes(10_000), "folder": folder}[kind])), size=1)
+    with pytest.raises(ArtifactTooLarge if kind == "pickle" else UnsafeTree, match="10"):
+        load(store, ref, folder=tmp_path / "target", max_bytes=9_000)
+    assert not (tmp_path / "target").exists()
+
+
 def test_damaged_pickle_is_not_run(store: Store, tmp_path: Path) -> None:
     """Bytes that are not those that were stored never reach the unpickler."""
     saved = save(store, {"a": 1})
@@ -197,6 +263,7 @@ class UpperCodec:
 
     name = "upper"
     media_type = "text/plain"
+    libraries = ("hypothesis", "not-installed")
 
     def accepts(self, value: Any) -> bool:
         return isinstance(value, str) and value.isupper()
@@ -210,7 +277,7 @@ class UpperCodec:
 
 
 def test_codec_of_another_package(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A codec that an installed package offers by entry point is picked by value and by name."""
+    """A codec that an installed package offers by entry point is picked by value and name; its libraries are noted."""
     information = tmp_path / "upper_codec-1.dist-info"
     information.mkdir()
     (information / "METADATA").write_text("Metadata-Version: 2.1\nName: upper-codec\nVersion: 1\n")
@@ -222,5 +289,7 @@ def test_codec_of_another_package(store: Store, tmp_path: Path, monkeypatch: pyt
         assert ("upper", "text/plain") == (saved.codec, saved.media_type)
         assert "LOUD" == load(store, ref_to(saved))
         assert "cloudpickle" == save(store, "quiet").codec
+        libraries = artifact_manifest(ref_to(saved), run_id=None)["libraries"]
+        assert (version("hypothesis"), "unknown") == (libraries["hypothesis"], libraries["not_installed"])
     finally:
         codecs._codecs.cache_clear()

@@ -66,6 +66,21 @@ def test_stored_object_is_not_rewritten(store: Store, root: Path) -> None:
     assert [] == list((root / "tmp").iterdir())
 
 
+@pytest.mark.parametrize("place", [0, 1 << 20, (3 << 20) - 1])
+def test_flipped_bit_is_healed_by_putting_again(store: Store, root: Path, place: int) -> None:
+    """A damaged object of the right size is replaced when its bytes are put again."""
+    content = bytes(3 << 20)
+    digest = store.put(io.BytesIO(content)).digest
+    path = root / "objects" / "sha256" / digest[7:9] / digest[9:]
+    path.unlink()
+    path.write_bytes(content[:place] + b"\1" + content[place + 1 :])
+    with pytest.raises(DigestMismatch), store.open(digest):
+        pass
+    store.put(io.BytesIO(content))
+    with store.open(digest) as file:
+        assert content == file.read()
+
+
 def test_objects_are_protected_against_writing(store: Store, root: Path) -> None:
     """No user has write permission on an object."""
     digest = store.put(io.BytesIO(b"abc")).digest

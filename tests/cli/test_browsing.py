@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import re
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -169,6 +171,34 @@ def test_downloads_folder(story: Story, cli: CommandLine, tmp_path: Path) -> Non
     assert {"trained.txt", "config.yml", "data.csv", ".run/train.stderr"} <= set(files)
     with zipfile.ZipFile(archive) as content:
         assert files == {entry.filename: content.read(entry) for entry in content.infolist() if not entry.is_dir()}
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("name", ["left", "left.zip", "forecast.parquet"])
+@pytest.mark.parametrize("watched", ["terminal", "pipe", "json", "small"])
+def test_download_shows_how_far_it_is(
+    story: Story, cli: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, watched: str
+) -> None:
+    """A large download draws bars on a terminal and there only; stdout stays as it is."""
+    stream = io.StringIO() if watched == "pipe" else Terminal()
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setattr("chapkit_flows.cli.progress.LARGE", 1 if watched != "small" else 1 << 40)
+    result = story.predicted if name == "forecast.parquet" else story.trained
+    out = tmp_path / name
+    ended = cli("artifacts", "download", result.artifact_id, "--out", out, *(["--json"] if watched == "json" else []))
+    size = get_artifact(open_resources().database, result.artifact_id).size
+    drawn = stream.getvalue()
+    assert (0, True) == (ended.code, out.exists())
+    assert ([True, True] if watched == "terminal" else [False, False]) == [word in drawn for word in ("check", "write")]
+    assert (f"{size / 1000:.1f}/{size / 1000:.1f} kB" in drawn) is (watched == "terminal")
+    if watched != "json":
+        assert f"Wrote {out}\n" == ended.out
 
 
 @pytest.mark.parametrize("kind", ["dataset", "prediction", "training_workspace"])

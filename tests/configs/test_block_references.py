@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -53,6 +54,53 @@ def test_inline_values_are_accepted_and_wrong_ones_are_not(server: str, deployed
     refused = create_run(server, deployment, inline | {"prediction_periods": "many"})
     assert (201, 409) == (accepted.status_code, refused.status_code), (accepted.text, refused.text)
     assert "'many'" in refused.text
+
+
+# What the first of Prefect's two run forms leaves of a schema before it lets the server check the values.
+KEPT = {
+    "$ref", "allOf", "anyOf", "blockTypeSlug", "block_type_slug", "const", "default", "definitions", "description",
+    "enum", "example", "format", "items", "maxItems", "minItems", "position", "prefixItems", "properties", "required",
+    "title", "type",
+}  # fmt: skip
+
+
+def as_in_first_form(schema: Any) -> Any:
+    """A schema with the keywords that the first run form keeps."""
+    if isinstance(schema, list):
+        return [as_in_first_form(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    named = ("properties", "definitions")
+    return {
+        key: {name: as_in_first_form(part) for name, part in value.items()} if key in named else as_in_first_form(value)
+        for key, value in schema.items()
+        if key in KEPT
+    }
+
+
+@pytest.mark.parametrize("reduce", [as_in_first_form, lambda schema: schema], ids=["first form", "second form"])
+def test_run_form_accepts_saved_config(server: str, deployed: Deployed, reduce: Callable[[Any], Any]) -> None:
+    """Both run forms of the UI, which ask the server to check the values, accept a chosen config and inline values."""
+    _, config_type, deployment = deployed
+    document = str(config_type.model_validate(dict(KINDS[config_type])).save("form", overwrite=True))
+    with connect(server) as api:
+        schema = reduce(api.get(f"/deployments/{deployment}").json()["parameter_openapi_schema"])
+        for config in ({"$ref": {"block_document_id": document}}, dict(KINDS[config_type])):
+            values = {"config": config, "data": "data.csv"}
+            answer = api.post("/ui/schemas/validate", json={"schema": schema, "values": values}).json()
+            assert ([], True) == (answer.get("errors"), answer.get("valid")), answer
+
+
+def test_block_type_has_only_its_own_fields(server: str, deployed: Deployed) -> None:
+    """The form in which one creates a config shows the fields of the config, and nothing for the server's rules."""
+    _, config_type, _ = deployed
+    config_type.register_type_and_schema()
+    with connect(server) as api:
+        block_type = api.get(f"/block_types/slug/{config_type.get_block_type_slug()}").json()["id"]
+        wanted = {"block_schemas": {"block_type_id": {"any_": [block_type]}}}
+        newest = api.post("/block_schemas/filter", json=wanted).json()[0]
+    assert len(config_type.model_fields) == len(newest["fields"]["properties"])
+    assert "$ref" not in newest["fields"]["properties"]
 
 
 def test_run_form_offers_the_configs_of_that_model(server: str, deployed: Deployed) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from servers import SftpSite, s3_server, sftp_server
 
 from chapkit_flows.artifacts.store import Store, open_store
 from chapkit_flows.errors import StoreUnavailable
@@ -32,28 +33,15 @@ class TestMemoryStore(StoreContract, SweepContract):
 
 
 @pytest.fixture(scope="session")
-def s3_options() -> Iterator[dict[str, object]]:
-    """Options that lead to an S3 server of this process."""
-    pytest.importorskip("s3fs", reason="needs the extra s3")
-    moto = pytest.importorskip("moto.server", reason="needs moto[server]")
-    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield {
-        "key": "test",
-        "secret": "test-secret",
-        "client_kwargs": {"endpoint_url": f"http://{host}:{port}", "region_name": "eu-west-1"},
-    }
-    server.stop()
+def bucket() -> str:
+    return "artifacts"
 
 
 @pytest.fixture(scope="session")
-def bucket(s3_options: dict[str, object]) -> str:
-    """An empty bucket."""
-    import s3fs
-
-    s3fs.S3FileSystem(**s3_options).mkdir("artifacts")
-    return "artifacts"
+def s3_options(bucket: str) -> Iterator[dict[str, object]]:
+    """Options that lead to an S3 server of this process, with an empty bucket."""
+    with s3_server(bucket) as options:
+        yield options
 
 
 class TestS3Store(StoreContract, SweepContract):
@@ -77,3 +65,34 @@ class TestS3Store(StoreContract, SweepContract):
         """Writing to a bucket that does not exist is an error that names the store."""
         with pytest.raises(StoreUnavailable, match="s3://no-such-bucket/x"):
             open_store("s3://no-such-bucket/x", options=s3_options).write_manifest("a", {})
+
+
+@pytest.fixture(scope="session")
+def sftp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SftpSite]:
+    with sftp_server(tmp_path_factory.mktemp("sftp")) as site:
+        yield site
+
+
+class TestSftpStore(StoreContract):
+    @pytest.fixture
+    def store(self, sftp: SftpSite) -> Store:
+        return open_store(f"{sftp.url}/{uuid.uuid4().hex}", options=sftp.options)
+
+    def test_wrong_password(self, sftp: SftpSite) -> None:
+        """A password that is refused is an error that names the store and not the password."""
+        with pytest.raises(StoreUnavailable, match=r"sftp://127\.0\.0\.1") as caught:
+            open_store(sftp.url, options=sftp.options | {"password": "wrong-secret"})
+        assert "wrong-secret" not in str(caught.value)
+
+    def test_unknown_host(self, sftp: SftpSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A host whose key is not among the known ones gets no password, unless known_hosts says otherwise."""
+        monkeypatch.setenv("HOME", str(tmp_path))
+        options = {name: value for name, value in sftp.options.items() if name != "known_hosts"}
+        with pytest.raises(StoreUnavailable, match=r"[Hh]ost key is not trusted"):
+            open_store(sftp.url, options=options)
+        assert not open_store(sftp.url, options=options | {"known_hosts": None}).has("sha256:" + "0" * 64)
+
+    def test_server_that_is_gone(self, sftp: SftpSite) -> None:
+        """A server that does not answer is an error that names the store."""
+        with pytest.raises(StoreUnavailable, match=r"sftp://127\.0\.0\.1:9/x"):
+            open_store("sftp://127.0.0.1:9/x", options=sftp.options)

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -23,7 +27,7 @@ from chapkit_flows.errors import ChapkitFlowsError, RunnerFailed, ScriptFailed
 from chapkit_flows.flows import steps
 from chapkit_flows.lineage.facts import RunFact
 from chapkit_flows.lineage.query import get_artifact, get_run, list_artifacts, list_runs
-from chapkit_flows.refs import ArtifactRef, digest_of
+from chapkit_flows.refs import ArtifactRef, Diagnostic, digest_of
 
 KEYS = ["time_period", "location"]
 
@@ -395,3 +399,155 @@ def test_refuses_unknown_parameters(flow: str) -> None:
     """A misspelt parameter is refused before a run begins."""
     with pytest.raises((TypeError, ValueError, ChapkitFlowsError), match="dataset"):
         getattr(load_model(model("mean")), flow)(dataset="data.csv")
+
+
+def test_keeps_secrets_of_a_url_to_itself(server: str, home: Path, tables: dict[str, Path]) -> None:
+    """The signature of a URL is neither in the name of the run, nor in its parameters, nor in the dataset's facts."""
+    folder = tables["training"].parent
+    with _served(folder) as port:
+        mean = load_model(model("mean"))
+        trained = mean.train(mean.config(), f"http://127.0.0.1:{port}/training.csv?sig=SHORTSECRET")
+    run = _run(trained.run_id)
+    assert "mean · training.csv" == run.flow_run_name == _name_on_server(str(run.flow_run_id))
+    assert f"http://127.0.0.1:{port}/training.csv?***" == run.parameters["data"]
+    files = [file for file in home.rglob("*") if file.is_file()]
+    assert [] == [file for file in files if b"SHORTSECRET" in file.read_bytes()]
+
+
+@contextmanager
+def _served(folder: Path) -> Iterator[int]:
+    handler = partial(SimpleHTTPRequestHandler, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as httpd:
+        thread = threading.Thread(target=httpd.serve_forever)
+        thread.start()
+        yield httpd.server_port
+        httpd.shutdown()
+        thread.join()
+
+
+def test_model_of_a_failed_run_is_not_kept_as_good(
+    server: str, home: Path, tables: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that fails after its model was stored has no model that one could predict with."""
+
+    async def fail(session: Any) -> None:
+        raise RunnerFailed("the database was away")
+
+    monkeypatch.setattr(steps, "record", fail)
+    with pytest.raises(RunnerFailed, match="away"):
+        _model("late").train(RunConfig(), str(tables["training"]))
+    (run,) = list_runs(open_resources().database)
+    assert ("failed", ()) == (run.status, run.outputs)
+
+
+def test_retry_that_fits_otherwise_makes_one_model(
+    server: str, home: Path, tables: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A flow that is retried after its model was stored has one model, though each fit gives other bytes."""
+    fits: list[int] = []
+
+    def on_train(config: Any, data: pd.DataFrame, geo: Any = None) -> int:
+        fits.append(len(fits))
+        return fits[-1]
+
+    record_once, attempts = steps.record, []
+
+    async def fail_first(session: Any) -> Any:
+        attempts.append(session)
+        if len(attempts) == 1:
+            raise RunnerFailed("the database was away")
+        return await record_once(session)
+
+    monkeypatch.setattr(steps, "record", fail_first)
+    trained = _model("counting", on_train).train.with_options(retries=1)(RunConfig(), str(tables["training"]))
+    run = _run(trained.run_id)
+    assert [0, 1] == fits
+    assert ["model"] == [edge.role for edge in run.outputs]
+    assert 1 == _load(trained.artifact_id)
+
+
+def test_error_that_is_no_unicode_is_recorded(server: str, home: Path, tables: dict[str, Path]) -> None:
+    """A failure whose text has a file name that is not UTF-8 is recorded as a failure."""
+
+    def on_train(config: Any, data: pd.DataFrame, geo: Any = None) -> None:
+        raise FileNotFoundError("no file \udce9t\udce9.csv")
+
+    with pytest.raises(RunnerFailed):
+        _model("latin", on_train).train(RunConfig(), str(tables["training"]))
+    (run,) = list_runs(open_resources().database)
+    assert "failed" == run.status
+    assert "no file ?t?.csv" in str(run.error)
+
+
+def test_model_cannot_change_what_is_recorded(server: str, home: Path, tables: dict[str, Path]) -> None:
+    """What a model does to its frames stays with it: profile, checks and the next callback see the data as it came."""
+
+    def spoil(frame: pd.DataFrame) -> None:
+        frame["time_period"] = "spoilt"
+        frame.loc[frame.index[1:], "location"] = "spoilt"
+        frame.pop("rainfall")
+
+    def on_train(config: Any, data: pd.DataFrame, geo: Any = None) -> int:
+        rows = len(data)
+        spoil(data)
+        return rows
+
+    def on_predict(config: Any, model: int, historic: pd.DataFrame, future: pd.DataFrame, geo: Any = None) -> Any:
+        forecast = future[KEYS].assign(prediction=float(model))
+        spoil(historic)
+        spoil(future)
+        return forecast
+
+    def on_validate(config: Any, *frames: Any) -> None:
+        spoil(frames[0])
+
+    runner = FunctionalModelRunner(on_train, on_predict, on_validate, on_validate)
+    spoiling = Model(name="spoiling", config=ModelConfig, runner=runner)
+    trained = spoiling.train(ModelConfig(), str(tables["training"]))
+    predicted = spoiling.predict(trained.artifact_id, str(tables["historic"]), str(tables["future"]))
+    forecast = _load(predicted.artifact_id)
+    assert (6, {24.0}) == (len(forecast), set(forecast["prediction"]))
+    artifact = get_artifact(open_resources().database, trained.artifact_id)
+    assert (24, 2) == (artifact.metadata["trained_on"]["rows"], artifact.metadata["trained_on"]["places"])
+
+
+@pytest.mark.parametrize(
+    ("returned", "codes"),
+    [
+        (None, []),
+        ([], []),
+        (Diagnostic.warning("dry", "A dry year."), ["dry"]),
+        ((Diagnostic.warning("dry", "A dry year."),), ["dry"]),
+    ],
+)
+def test_findings_of_a_model(server: str, home: Path, tables: dict[str, Path], returned: Any, codes: list[str]) -> None:
+    """A model's own check may return nothing, one finding or some."""
+    result = _checking(lambda *_: returned).validate(data=str(tables["training"]))
+    assert codes == [found.code for found in result.diagnostics]
+
+
+@pytest.mark.parametrize("returned", [["dry"], [{"code": "dry"}], "dry", 7, {"a": 1}])
+def test_findings_that_are_none(server: str, home: Path, tables: dict[str, Path], returned: Any) -> None:
+    """A model's own check that returns something else fails the run, and the message says what to return."""
+    checking = _checking(lambda *_: returned)
+    with pytest.raises(RunnerFailed, match=r"on_validate_train returned .* Return a list of Diagnostic"):
+        checking.train(ModelConfig(), str(tables["training"]))
+
+
+def test_unknown_severity_is_refused() -> None:
+    """A finding has one of the three severities."""
+    with pytest.raises(ValueError, match="severity is 'fatal'"):
+        Diagnostic(severity="fatal", code="dry", message="A dry year.")  # type: ignore[arg-type]
+
+
+def _checking(on_validate: Callable[..., Any]) -> Model:
+    runner = FunctionalModelRunner(lambda *_: 1, lambda *_: None, on_validate)
+    return Model(name="checking", config=ModelConfig, runner=runner)
+
+
+def test_path_of_a_file_is_no_model(server: str, home: Path, tables: dict[str, Path], tmp_path: Path) -> None:
+    """A model that returns the path of a file fails: only the path would be kept."""
+    file = tmp_path / "model.bin"
+    file.write_bytes(b"x")
+    with pytest.raises(RunnerFailed, match=r"model\.bin.*is no folder"):
+        _model("file", lambda *_: file).train(RunConfig(), str(tables["training"]))

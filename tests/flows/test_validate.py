@@ -17,7 +17,7 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterType
 
 from chapkit_flows import load_model, open_resources
 from chapkit_flows.errors import ScriptFailed, ValidationFailed
-from chapkit_flows.lineage.query import list_artifacts, list_runs
+from chapkit_flows.lineage.query import get_artifact, list_artifacts, list_runs
 
 Change = Callable[[pd.DataFrame], pd.DataFrame]
 ABSENT = "01JD3Q0Z8V6Y3N5W2T7R9K4M1B"
@@ -198,22 +198,35 @@ def test_finds_future_beyond_bound(trained: Trained, tmp_path: Path) -> None:
     future = str(write_tables(tmp_path, horizon=7)["future"])
     mean = load_model(model("mean"))
     result = mean.validate(model=trained.artifacts["mean"], historic=trained.tables["historic"], future=future)
-    assert ["prediction_periods_out_of_bounds"] == [found.code for found in result.diagnostics]
+    codes = [found.code for found in result.diagnostics]
+    assert ["prediction_periods_out_of_bounds", "prediction_periods_mismatch"] == codes
 
 
 @pytest.mark.parametrize(
-    ("change", "code"),
+    ("change", "codes"),
     [
-        (lambda table: table.assign(location=table["location"].replace("OU_002", "OU_9")), "unknown_location"),
-        (lambda table: table[table["time_period"] > "2016-01"], "future_not_adjacent"),
+        (
+            lambda table: table.assign(location=table["location"].replace("OU_002", "OU_9")),
+            {"unknown_location", "location_not_in_future"},
+        ),
+        (
+            lambda table: table[table["time_period"] > "2016-01"],
+            {"prediction_periods_mismatch", "future_not_adjacent"},
+        ),
+        (lambda table: table[table["location"] != "OU_002"], {"location_not_in_future"}),
+        (
+            lambda table: table[(table["location"] != "OU_002") | (table["time_period"] < "2016-03")],
+            {"uneven_future"},
+        ),
     ],
 )
-def test_warns_of_odd_future(trained: Trained, tmp_path: Path, change: Change, code: str) -> None:
+def test_warns_of_odd_future(trained: Trained, tmp_path: Path, change: Change, codes: set[str]) -> None:
     """A future that does not follow the history in place or time is allowed, with a warning."""
     future = _changed(trained.tables["future"], change, tmp_path / "future.csv")
     mean = load_model(model("mean"))
     result = mean.validate(model=trained.artifacts["mean"], historic=trained.tables["historic"], future=future)
-    assert (True, [("warning", code)]) == (result.valid, [(one.severity, one.code) for one in result.diagnostics])
+    found = {(one.severity, one.code) for one in result.diagnostics}
+    assert (True, {("warning", code) for code in codes}) == (result.valid, found)
 
 
 def test_predict_warns_of_other_horizon(trained: Trained, caplog: pytest.LogCaptureFixture) -> None:
@@ -280,3 +293,14 @@ def _newest_table() -> str:
             return await client.read_artifacts(artifact_filter=tables)
 
     return max(asyncio.run(read()), key=lambda artifact: artifact.created).data
+
+
+def test_finds_trained_model_without_bytes(server: str, home: Path, tmp_path: Path) -> None:
+    """A trained model whose bytes are gone is found before a prediction is tried."""
+    tables = {name: str(path) for name, path in write_tables(tmp_path / "data").items()}
+    mean = load_model(model("mean"))
+    trained = mean.train(mean.config(), tables["training"])
+    digest = get_artifact(open_resources().database, trained.artifact_id).digest
+    (home / "artifacts/objects/sha256" / digest[7:9] / digest[9:]).unlink()
+    result = mean.validate(model=trained.artifact_id, historic=tables["historic"], future=tables["future"])
+    assert ["training_artifact_missing"] == [found.code for found in result.diagnostics]

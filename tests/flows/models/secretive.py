@@ -1,0 +1,62 @@
+"""Models whose config has secrets; they note what they are given, and keep none of it."""
+
+import hashlib
+import shlex
+import sys
+from pathlib import Path
+
+from pydantic import BaseModel, SecretStr
+
+from chapkit_flows import FunctionalModelRunner, Model, ModelConfig, ShellModelRunner
+from chapkit_flows.models.workspace import Project
+
+
+class Login(BaseModel):
+    """A nested secret."""
+
+    user: str = "nobody"
+    password: SecretStr = SecretStr("")
+
+
+class SecretiveConfig(ModelConfig):
+    """Settings with secrets."""
+
+    token: SecretStr = SecretStr("")
+    login: Login = Login()
+
+
+SEEN: list[tuple[str, str]] = []
+
+
+def on_train(config, data, geo=None):
+    SEEN.append((config.token.get_secret_value(), config.login.password.get_secret_value()))
+    return {"mean": 1.0}
+
+
+def on_predict(config, model, historic, future, geo=None):
+    SEEN.append((config.token.get_secret_value(), config.login.password.get_secret_value()))
+    return future[["time_period", "location"]].assign(prediction=model["mean"])
+
+
+SCRIPT = """
+import hashlib, pathlib, sys
+config = pathlib.Path("config.yml").read_text()
+pathlib.Path("seen.txt").write_text(hashlib.sha256(config.encode()).hexdigest())
+if sys.argv[1] == "predict":
+    head, *rows = pathlib.Path("future.csv").read_text().splitlines()
+    lines = ["time_period,location,prediction"] + [",".join(row.split(",")[:2]) + ",1" for row in rows]
+    pathlib.Path("predictions.csv").write_text("\\n".join(lines) + "\\n")
+"""
+command = f"{shlex.quote(sys.executable)} -S -E -c {shlex.quote(SCRIPT)}"
+secretive = Model(name="secretive", config=SecretiveConfig, runner=FunctionalModelRunner(on_train, on_predict))
+commanded = Model(
+    name="secretive-commands",
+    config=SecretiveConfig,
+    runner=ShellModelRunner(
+        f"{command} train", f"{command} predict", project=Project(folder=Path(__file__).parent, include=["nothing"])
+    ),
+)
+
+
+def digest(text):
+    return hashlib.sha256(text.encode()).hexdigest()
