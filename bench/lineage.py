@@ -1,29 +1,55 @@
-"""What recording and reading facts costs, side by side: `python bench/lineage.py [--url URL] [--runs 200]`.
+"""What recording, reading and finding facts costs: `python bench/lineage.py [--url URL] [--runs 200] [--edges N]`.
 
 Medians and 95th percentiles in milliseconds. A plain SQLite file that is written and synchronised twice,
 as each recorded run does, stands beside it: no database that survives a power cut can be faster on this disk.
+`--search-url` and `--graph-url` name further empty databases: one for 100 000 runs that are searched, one for
+a graph that grows from 10 000 edges to a million. By default all are SQLite files.
 """
 
 from __future__ import annotations
 
 import argparse
+import random
 import sqlite3
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
+from typing import Any
+
+from sqlalchemy import insert
 
 from chapkit_flows.lineage import query, record
 from chapkit_flows.lineage.engine import Database, open_database
 from chapkit_flows.lineage.facts import Edge, Outcome, RunFact
 from chapkit_flows.lineage.graph import lineage
+from chapkit_flows.lineage.rows import from_artifact
+from chapkit_flows.lineage.search import search_artifacts, search_runs
+from chapkit_flows.lineage.tables import ArtifactRow, MetricRow, RunArtifactRow, RunRow, TagRow
 from chapkit_flows.refs import ArtifactRef, CodeVersion, new_id
-from chapkit_flows.testing.databases import make_artifact, make_code, make_config, make_run, make_training
+from chapkit_flows.testing.facts import make_artifact, make_code, make_config, make_run, make_training
 
 PACKAGES = {f"package-{number}": f"1.{number}.0" for number in range(150)}
 METRICS = {f"metric_{number}": number / 7 for number in range(20)}
+SEARCHED_RUNS = 100_000
+ARTIFACTS_FROM = 10_000_000  # numbers of artifacts in the graph start there
+# Blocks of ten layers of ten runs: each run reads three things of the layer before and makes one.
+LAYERS, WIDTH, READS = 10, 10, 3
+BLOCK_EDGES = LAYERS * WIDTH * (READS + 1)
+SEARCHES = {
+    "metric and tag, one run in twenty": "metric.crps < 50 and tag.site = 'site 3'",
+    "metric and tag, and of another model": "metric.crps < 20 and (tag.site = 'site 3' or model = 'model 1')",
+    "rare metric and common tag": "metric.crps < 0.01 and tag.site = 'site 3'",
+    "common metric and rare tag": "metric.crps > 1 and tag.batch = 'batch 77'",
+    "narrow range of a metric": "metric.crps > 50 and metric.crps < 50.02",
+    "common metric and tag that never meet": "metric.bias > 0 and tag.sign = 'negative'",
+    "time, status and metric": "started = 2025-03-01 and status = 'failed' and metric.crps < 50",
+    "not, and a part of a text": "not tag.site = 'site 3' and model ~ '1' and metric.crps < 90",
+}
 
 
 def make_code_with_packages() -> CodeVersion:
@@ -64,6 +90,149 @@ def show(name: str, taken: Sequence[float], target: float | None = None) -> None
     median, high = statistics.median(taken), statistics.quantiles(taken, n=20)[-1]
     goal = "" if target is None else f"  target <= {target:g}: {'reached' if median <= target else 'MISSED'}"
     print(f"{name:<52}{median:>9.2f}{high:>9.2f}{goal}")
+
+
+def add(database: Database, table: Any, rows: list[dict[str, Any]]) -> None:
+    """Insert many rows."""
+    with database.write() as session:
+        for begin in range(0, len(rows), 10_000):
+            session.execute(insert(table), rows[begin : begin + 10_000])
+
+
+def settle(database: Database) -> None:
+    """Do now what the server of a database does by itself soon after many rows have come."""
+    statement = {"postgresql": "VACUUM ANALYZE"}.get(database.engine.dialect.name)
+    if statement is not None:
+        with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.exec_driver_sql(statement)
+
+
+def make_row(number: int) -> dict[str, Any]:
+    """The row of a run, one a minute."""
+    started_at = datetime(2025, 1, 1, tzinfo=UTC) + timedelta(minutes=number)
+    status = "failed" if number % 20 == 0 else "completed"
+    row = {"id": make_id(number), "flow": "train", "model": f"model {number % 7}", "status": status, "parameters": {}}
+    return row | {"started_at": started_at, "finished_at": started_at}
+
+
+def make_id(number: int) -> str:
+    """An id that sorts by a number, the same each time."""
+    return f"{1_735_689_600_000 + number * 60_000:026d}"
+
+
+def fill_search(database: Database) -> None:
+    """Runs with five metrics and three tags each, and one artifact."""
+    chance = random.Random(0)
+    runs = [make_row(number) for number in range(SEARCHED_RUNS)]
+    artifacts = [make_artifact_row(number) for number in range(SEARCHED_RUNS)]
+    add(database, RunRow, runs)
+    add(database, ArtifactRow, artifacts)
+    pairs = list(zip(runs, artifacts, strict=True))
+    add(database, RunArtifactRow, [make_edge(run["id"], artifact["id"], "output") for run, artifact in pairs])
+    metrics, tags = [], []
+    for number, run in enumerate(runs):
+        bias = chance.uniform(-1, 1)
+        values = {"crps": chance.uniform(0, 100), "bias": bias} | {f"m{index}": chance.random() for index in range(3)}
+        marks = {"site": f"site {number % 10}", "batch": f"batch {number // 100}"}
+        marks["sign"] = "negative" if bias < 0 else "positive"
+        common = {"run_id": run["id"], "subject_id": run["id"]}
+        metrics += [common | {"name": name, "value": value} for name, value in values.items()]
+        named = {"subject_id": run["id"], "subject_type": "run"}
+        tags += [named | {"key": key, "value": value} for key, value in marks.items()]
+    add(database, MetricRow, metrics)
+    add(database, TagRow, tags)
+
+
+def make_artifact_row(number: int) -> dict[str, Any]:
+    """The row of an artifact."""
+    row = from_artifact(make_artifact("prediction", str(number)))
+    return row | {"id": make_id(number), "created_at": datetime(2025, 1, 1, tzinfo=UTC) + timedelta(minutes=number)}
+
+
+def make_edge(run_id: str, artifact_id: str, direction: str) -> dict[str, Any]:
+    """The row of an edge."""
+    return {"run_id": run_id, "artifact_id": artifact_id, "direction": direction, "role": "data"}
+
+
+def measure_search(url: str) -> None:
+    """Search 100 000 runs, and their artifacts."""
+    database = open_database(url)
+    fill_search(database)
+    settle(database)
+    print(f"\n{f'search over {SEARCHED_RUNS} runs':<52}{'median':>9}{'p95':>9}  ms")
+    for name, where in SEARCHES.items():
+        show_high(name, milliseconds(partial(search_runs, database, where), 40), 50)
+    where = "metric.crps < 1 and kind = 'prediction'"
+    show_high("artifacts by metric", milliseconds(partial(search_artifacts, database, where), 40), 50)
+    measure_children(database)
+    run = record.start(database, make_run())
+    outcome = Outcome(status="failed", metrics={f"metric {number}": number / 7 for number in range(500)})
+    show_high("500 metrics in one call", milliseconds(lambda: record.finish(database, run.id, outcome), 20), 50)
+    database.close()
+
+
+def measure_children(database: Database) -> None:
+    """The first page of what read a dataset that 5 000 runs read."""
+    numbers = range(SEARCHED_RUNS, SEARCHED_RUNS + 5_000)
+    (node,) = [make_artifact_row(SEARCHED_RUNS)]
+    add(database, ArtifactRow, [node])
+    runs = [make_row(number) for number in numbers]
+    add(database, RunRow, runs)
+    add(database, RunArtifactRow, [make_edge(run["id"], node["id"], "input") for run in runs])
+    show_high("first page of 5000 children", milliseconds(lambda: query.consumers(database, node["id"]), 40), 20)
+    first = partial(lineage, database, node["id"], up=False, depth=1, limit=50)
+    show_high("  the same as a graph", milliseconds(first, 40), 20)
+
+
+def measure_graph(url: str, most_edges: int) -> None:
+    """Ancestors and descendants ten runs away, while the graph around them grows."""
+    database = open_database(url)
+    print(f"\n{'graph, depth 10':<52}{'median':>9}{'p95':>9}  ms")
+    middles: dict[str, list[float]] = {}
+    blocks = 0
+    for edges in (10_000, most_edges):
+        add_blocks(database, range(blocks, edges // BLOCK_EDGES))
+        blocks = edges // BLOCK_EDGES
+        settle(database)
+        for name, layer, up in (("ancestors", LAYERS - 1, True), ("descendants", 0, False)):
+            chance = random.Random(1)
+            taken = []
+            for _ in range(60):
+                number = (chance.randrange(blocks) * LAYERS + layer) * WIDTH + chance.randrange(WIDTH)
+                walk = partial(lineage, database, make_id(number + ARTIFACTS_FROM), up=up, down=not up, depth=10)
+                taken += milliseconds(walk, 1)
+            show_high(f"{name} in {edges} edges", taken, 50)
+            middles.setdefault(name, []).append(statistics.median(taken))
+    for name, (small, large) in middles.items():
+        print(f"{f'  {name}, growth':<52}{large / small:>9.2f}  target <= 1.5")
+    database.close()
+
+
+def add_blocks(database: Database, blocks: range) -> None:
+    """Add blocks of the graph, two hundred at a time."""
+    chance = random.Random(blocks.start)
+    for begin in range(blocks.start, blocks.stop, 200):
+        numbers = range(begin * LAYERS * WIDTH, min(begin + 200, blocks.stop) * LAYERS * WIDTH)
+        edges = []
+        for number in numbers:
+            edges.append(make_edge(make_id(number), make_id(number + ARTIFACTS_FROM), "output"))
+            before = number - number % WIDTH - WIDTH
+            if number // WIDTH % LAYERS:
+                read = chance.sample(range(before, before + WIDTH), READS)
+                edges += [make_edge(make_id(number), make_id(one + ARTIFACTS_FROM), "input") for one in read]
+        add(database, RunRow, [make_row(number) for number in numbers])
+        add(
+            database,
+            ArtifactRow,
+            [make_artifact_row(number) | {"id": make_id(number + ARTIFACTS_FROM)} for number in numbers],
+        )
+        add(database, RunArtifactRow, edges)
+
+
+def show_high(name: str, taken: Sequence[float], target: float) -> None:
+    """Print a row of the table whose target is for the 95th percentile."""
+    median, high = statistics.median(taken), statistics.quantiles(taken, n=20)[-1]
+    print(f"{name:<52}{median:>9.2f}{high:>9.2f}  target <= {target:g}: {'reached' if high <= target else 'MISSED'}")
 
 
 def commit_twice(folder: Path) -> Callable[[], object]:
@@ -120,10 +289,15 @@ def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--url", help="an empty database; default: an SQLite file in a temporary folder")
+    parser.add_argument("--search-url", help="another")
+    parser.add_argument("--graph-url", help="another")
     parser.add_argument("--runs", type=int, default=200)
+    parser.add_argument("--edges", type=int, default=1_000_000)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         measure(options.url or f"sqlite:///{folder}/lineage.db", options.runs, Path(folder))
+        measure_search(options.search_url or f"sqlite:///{folder}/search.db")
+        measure_graph(options.graph_url or f"sqlite:///{folder}/graph.db", options.edges)
 
 
 if __name__ == "__main__":

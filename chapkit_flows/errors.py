@@ -30,6 +30,7 @@
     │   └── UnpicklableModel
     ├── LineageError
     │   ├── RunNotFound
+    │   ├── InvalidFilter
     │   ├── DatabaseUnavailable
     │   ├── DatabaseLocked
     │   └── DatabaseTooNew
@@ -188,6 +189,10 @@ class LineageError(ChapkitFlowsError):
 
 class RunNotFound(LineageError):
     """No run has that id. List them with: chapkit-flows runs list"""
+
+
+class InvalidFilter(LineageError):
+    """The filter cannot be read. Write it like: metric.crps < 20 and (tag.site = "A" or model = "rain")"""
 
 
 class DatabaseUnavailable(LineageError):

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from mariadb_server import find_mariadbd, mariadb_server
 
 
 def _free_port() -> int:
@@ -58,6 +59,20 @@ def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         server = pgserver.get_server(folder, cleanup_mode="stop")
         yield server.get_uri()
         server.cleanup()
+
+
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[str]:
+    """The URL of a MariaDB server of this session, with `{name}` in the place of the database."""
+    pytest.importorskip("pymysql", reason="pymysql is not installed")
+    if not find_mariadbd():
+        pytest.skip("mariadbd is not installed")
+    # Not below pytest's folder: the path of a socket must be short.
+    with (
+        tempfile.TemporaryDirectory(prefix="mariadb-", ignore_cleanup_errors=True) as folder,
+        mariadb_server(Path(folder)) as url,
+    ):
+        yield url
 
 
 @pytest.fixture(scope="session")

@@ -5,14 +5,10 @@ from __future__ import annotations
 from sqlalchemy import create_engine, text
 
 
-def create_database(server: str, name: str) -> None:
-    """Make an empty database on a server."""
+def create_postgresql_database(server: str, name: str) -> str:
+    """Make an empty database on a server, whose own URL names the database `postgres`; return its URL."""
     admin = create_engine(server.replace("postgresql://", "postgresql+psycopg://"), isolation_level="AUTOCOMMIT")
     with admin.connect() as connection:
         connection.execute(text(f"CREATE DATABASE {name}"))
     admin.dispose()
-
-
-def url_of_database(server: str, name: str) -> str:
-    """The URL of a database on a server, whose own URL names the database `postgres`."""
     return server.replace("/postgres?", f"/{name}?")

@@ -16,6 +16,7 @@ from rich.tree import Tree
 from chapkit_flows.artifacts.backends import Progress
 from chapkit_flows.artifacts.store import Store, copy_bytes
 from chapkit_flows.artifacts.trees import get_tree, zip_tree
+from chapkit_flows.cli.annotations import tags_text
 from chapkit_flows.cli.output import (
     describe_artifact,
     flatten,
@@ -31,10 +32,13 @@ from chapkit_flows.cli.output import (
 from chapkit_flows.cli.progress import show_transfer
 from chapkit_flows.cli.runs import write_prediction
 from chapkit_flows.errors import DataError
+from chapkit_flows.lineage.annotations import history, load_tags
 from chapkit_flows.lineage.deletions import find_deletion, get_usable
-from chapkit_flows.lineage.facts import Graph, Node, RunFact
+from chapkit_flows.lineage.engine import Database
+from chapkit_flows.lineage.facts import Annotation, Graph, Node, RunFact
 from chapkit_flows.lineage.graph import lineage
 from chapkit_flows.lineage.query import get_artifact, get_run, list_artifacts, list_runs, producer
+from chapkit_flows.lineage.search import search_artifacts, search_runs
 from chapkit_flows.refs import ArtifactRef
 from chapkit_flows.resources import open_resources
 
@@ -51,16 +55,16 @@ _SUFFIXES = {
 
 def list_runs_(options: argparse.Namespace) -> int:
     """Print runs, newest first."""
-    runs = list_runs(
-        open_resources().database,
-        flow=options.flow,
-        model=options.model,
-        status=options.status,
-        limit=options.limit + 1,
-        before=options.before,
-    )
+    database = open_resources().database
+    chosen = {"flow": options.flow, "model": options.model, "status": options.status}
+    if options.where is None:
+        runs = list_runs(database, **chosen, limit=options.limit + 1, before=options.before)
+    else:
+        runs = search_runs(database, options.where, equals=chosen, limit=options.limit + 1, before=options.before)
     if options.json:
-        print_json({"runs": [run.to_dict() for run in runs[: options.limit]]})
+        page = runs[: options.limit]
+        tags = load_tags(database, [run.id for run in page])
+        print_json({"runs": [run.to_dict() | {"tags": tags[run.id]} for run in page]})
         return 0
     rows = [
         (run.id, run.flow, run.model, run.status, when(run.started_at), how_long(run.started_at, run.finished_at))
@@ -74,19 +78,31 @@ def list_runs_(options: argparse.Namespace) -> int:
 
 def show_run(options: argparse.Namespace) -> int:
     """Print all that is known of a run."""
-    run = get_run(open_resources().database, options.id)
+    database = open_resources().database
+    run = get_run(database, options.id)
+    tags, said = _annotations(database, run.id)
     if options.json:
-        print_json(run.to_dict())
+        print_json(run.to_dict() | {"tags": tags, "annotations": [item.to_dict() for item in said]})
         return 0
-    print_facts(_run_facts(run))
+    print_facts([*_run_facts(run), *_annotation_facts(tags, said)])
     for title, edges in (("Read", run.inputs), ("Made", run.outputs)):
         if edges:
             print_line(f"\n{title}")
             rows = [
-                (edge.role, edge.artifact.id, edge.artifact.kind, describe_artifact(edge.artifact)) for edge in edges
+                (edge.role, edge.artifact.id, edge.artifact.kind, describe_artifact(edge.artifact, run.name_of(edge)))
+                for edge in edges
             ]
             print_table(("as", "id", "kind", "what"), rows)
     return 0
+
+
+def _annotations(database: Database, subject_id: str) -> tuple[dict[str, str], list[Annotation]]:
+    return load_tags(database, [subject_id])[subject_id], history(database, subject_id)
+
+
+def _annotation_facts(tags: dict[str, str], said: list[Annotation]) -> list[tuple[str, object]]:
+    notes = [(f"Note by {item.author}", f"{when(item.created_at)}  {item.text}") for item in said if not item.key]
+    return [("Tags", tags_text(tags)), *notes] if tags else [*notes]
 
 
 def _run_facts(run: RunFact) -> list[tuple[str, object]]:
@@ -119,16 +135,16 @@ def list_artifacts_(options: argparse.Namespace) -> int:
     digest = options.digest
     if digest and not digest.startswith("sha256:"):
         digest = f"sha256:{digest}"
-    found = list_artifacts(
-        open_resources().database,
-        kind=options.kind,
-        model=options.model,
-        digest=digest,
-        limit=options.limit + 1,
-        before=options.before,
-    )
+    database = open_resources().database
+    chosen = {"kind": options.kind, "model": options.model, "digest": digest}
+    if options.where is None:
+        found = list_artifacts(database, **chosen, limit=options.limit + 1, before=options.before)
+    else:
+        found = search_artifacts(database, options.where, equals=chosen, limit=options.limit + 1, before=options.before)
     if options.json:
-        print_json({"artifacts": [_artifact_json(artifact) for artifact in found[: options.limit]]})
+        page = found[: options.limit]
+        tags = load_tags(database, [artifact.id for artifact in page])
+        print_json({"artifacts": [_artifact_json(artifact) | {"tags": tags[artifact.id]} for artifact in page]})
         return 0
     rows = [
         (artifact.id, artifact.kind, size_text(artifact.size), when(artifact.created_at), describe_artifact(artifact))
@@ -146,8 +162,14 @@ def show_artifact(options: argparse.Namespace) -> int:
     artifact = get_artifact(database, options.id)
     run = producer(database, artifact.id)
     deletion = find_deletion(database, artifact.id)
+    tags, said = _annotations(database, artifact.id)
     if options.json:
-        about = {"run_id": run.id if run else None, "deletion": deletion.to_dict() if deletion else None}
+        about = {
+            "run_id": run.id if run else None,
+            "deletion": deletion.to_dict() if deletion else None,
+            "tags": tags,
+            "annotations": [item.to_dict() for item in said],
+        }
         print_json(_artifact_json(artifact) | about)
         return 0
     facts: list[tuple[str, object]] = [
@@ -161,7 +183,8 @@ def show_artifact(options: argparse.Namespace) -> int:
         ("Size", size_text(artifact.size)),
         ("Type", f"{artifact.media_type} ({artifact.codec})"),
     ]
-    print_facts([*facts, *flatten(artifact.metadata)])
+    facts += flatten(artifact.metadata)
+    print_facts([*facts, *_annotation_facts(tags, said)])
     return 0
 
 

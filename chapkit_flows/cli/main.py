@@ -162,15 +162,20 @@ def _add_browsing(commands: Commands) -> None:
     listing.add_argument("--flow", choices=("train", "predict"))
     listing.add_argument("--model", metavar="NAME", help="runs of this model")
     listing.add_argument("--status", choices=STATUSES)
+    _add_where(
+        listing, "id flow model status config config_digest started finished tag metric.NAME tag.NAME param.NAME"
+    )
     _add_paging(listing)
     show = _add(runs, "show", "browse:show_run", "show one run: its config, data, code, outputs")
     show.add_argument("id", metavar="ID", help="the id of a run, or of its Prefect flow run")
+    _add_annotating(runs, "run", "the id of a run, or of its Prefect flow run")
 
     artifacts = _add_group(commands, "artifacts", "what was read and made")
     listing = _add(artifacts, "list", "browse:list_artifacts_", "list artifacts, newest first")
     listing.add_argument("--kind", choices=KINDS)
     listing.add_argument("--model", metavar="NAME", help="artifacts of this model")
     listing.add_argument("--digest", metavar="SHA256", help="artifacts with these bytes, as sha256sum prints them")
+    _add_where(listing, "id kind level status digest size created model tag metric.NAME tag.NAME metadata.NAME")
     _add_paging(listing)
     show = _add(artifacts, "show", "browse:show_artifact", "show one artifact")
     show.add_argument("id", metavar="ID")
@@ -184,6 +189,7 @@ def _add_browsing(commands: Commands) -> None:
     )
 
     _add_trash(artifacts)
+    _add_annotating(artifacts, "artifact", "the id of an artifact")
 
     lineage = _add(commands, "lineage", "browse:show_lineage", "show what made a thing, and what was made from it")
     lineage.add_argument("id", metavar="ID", help="the id of an artifact or a run")
@@ -238,6 +244,29 @@ def _share(text: str) -> float:
     if not 0 < share <= 1:
         raise argparse.ArgumentTypeError(f"{text!r}: write a number above 0, up to 1")
     return share
+
+
+def _add_where(parser: argparse.ArgumentParser, fields: str) -> None:
+    parser.add_argument(
+        "--where",
+        metavar="EXPR",
+        help='only what this is true of, such as: metric.crps < 20 and (tag.site = "A" or model = "rain"); '
+        'with and, or, not, ( ), = != < <= > >=, in ("a", "b"), and ~ for a part of a text; '
+        f"times are UTC, such as 2026-01-31; fields: {fields}",
+    )
+
+
+def _add_annotating(group: Commands, what: str, id_help: str) -> None:
+    article = "an" if what == "artifact" else "a"
+    tag = _add(group, "tag", f"annotations:tag_{what}", f"set and remove tags of {article} {what}, to find it by")
+    tag.add_argument("id", metavar="ID", help=id_help)
+    tag.add_argument("tags", metavar="KEY=VALUE", nargs="*", help="tags to set")
+    tag.add_argument("--remove", metavar="KEY", action="append", default=[], help="a tag to remove; may be repeated")
+    note = _add(group, "note", f"annotations:note_{what}", f"write a note on {article} {what}")
+    note.add_argument("id", metavar="ID", help=id_help)
+    note.add_argument("text", metavar="TEXT", help="what should be known")
+    for parser in (tag, note):
+        parser.add_argument("--by", metavar="NAME", help="who says so; default: the user of this computer")
 
 
 def _add_paging(parser: argparse.ArgumentParser) -> None:

@@ -164,10 +164,10 @@ def size_text(size: int) -> str:
     return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
 
 
-def describe_artifact(artifact: ArtifactRef) -> str:
-    """An artifact in a few words."""
+def describe_artifact(artifact: ArtifactRef, name: str = "") -> str:
+    """An artifact in a few words; `name` is what a run called it, if that is not the name it came with."""
     facts = artifact.metadata
-    parts = [str(facts[key]) for key in ("name", "model") if facts.get(key)]
+    parts = [str(part) for part in (name or facts.get("name"), facts.get("model")) if part]
     if facts.get("rows"):
         parts.append(f"{facts['rows']} rows, {facts['places']} places, {facts['first']} to {facts['last']}")
     if artifact.status == "failed":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,18 +14,30 @@ from typing import IO, Any, BinaryIO, cast
 from chapkit_flows.data.geo import read_geo
 from chapkit_flows.data.panels import check_panel
 from chapkit_flows.data.tables import mask_uri, media_type_of, open_source, read_table
-from chapkit_flows.errors import DataError, DataNotFound
+from chapkit_flows.errors import (
+    ArtifactDeleted,
+    ArtifactNotFound,
+    ChapkitFlowsError,
+    DataError,
+    DataNotFound,
+    DigestMismatch,
+    InvalidId,
+    ObjectMissing,
+)
 from chapkit_flows.flows.check import Loaded
 from chapkit_flows.lineage.deletions import get_usable
 from chapkit_flows.lineage.query import find_dataset
 from chapkit_flows.models.runner import Geo
-from chapkit_flows.refs import ArtifactRef, new_id
+from chapkit_flows.refs import ArtifactRef, Diagnostic, new_id
 from chapkit_flows.resources import Resources
 
 SCHEME = "artifact://"
 GEO_JSON = "application/geo+json"
 _TABLES = ("text/csv", "application/vnd.apache.parquet")
 _CHUNK = 4 * 1024 * 1024
+
+# What the user's data can be the cause of; a store or a database that does not answer is none of it.
+UNREADABLE = (DataError, ArtifactDeleted, ArtifactNotFound, InvalidId, ObjectMissing, DigestMismatch)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +114,12 @@ def parse_geo(fetched: Fetched) -> Geo:
         InvalidGeo: They are no GeoJSON FeatureCollection.
     """
     return read_geo(fetched.file.read(), name=f"geo ({fetched.name})")
+
+
+def unreadable(error: ChapkitFlowsError, role: str) -> Diagnostic:
+    """The finding that an input cannot be read: `UnreadableTable` as `unreadable_table`."""
+    code = re.sub(r"(?<!^)(?=[A-Z])", "_", type(error).__name__).lower()
+    return Diagnostic.error(code, str(error), role)
 
 
 def keep(resources: Resources, fetched: Fetched, metadata: Mapping[str, Any]) -> tuple[ArtifactRef, bool]:

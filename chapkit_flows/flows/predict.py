@@ -21,7 +21,7 @@ async def predict(
     historic, future = inputs
     given = {"model": artifact_id, "historic": historic, "future": future, "geo": geo}
     async with RunSession(model, "predict", given | {"prediction_periods": prediction_periods}) as run:
-        parent = picture = None
+        parent = forecast = None
         if not run.done:
             training = await steps.load_model(run, artifact_id)
             parent = training.run
@@ -34,9 +34,9 @@ async def predict(
             asked = resolve_horizon(training.config, prediction_periods)
             panels = await steps.validate_prediction(run, settings, past, ahead, polygons, asked=asked)
             predictions, workspace = await steps.predict_future(run, training, settings, panels, polygons)
-            picture = await steps.store_prediction(run, predictions, workspace, panels)
+            forecast = await steps.store_prediction(run, predictions, workspace, panels)
             await steps.record(run)
-        await steps.publish(run, parent=parent, picture=picture)
+        await steps.publish(run, parent=parent, forecast=forecast)
         left = run.fact.find_output("workspace")
         return PredictResult(
             run_id=run.fact.id,

@@ -7,7 +7,8 @@ import os
 import tempfile
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -31,12 +32,12 @@ from chapkit_flows.errors import (
     ScriptFailed,
     ValidationFailed,
 )
-from chapkit_flows.evaluation.charts import forecast_spec, render_png
+from chapkit_flows.evaluation.charts import forecast_spec, quantile_table, render_png
 from chapkit_flows.flows.check import Loaded, check_prediction, check_training, errors_first, has_errors
-from chapkit_flows.flows.ingest import fetch, keep, parse_geo, parse_table
+from chapkit_flows.flows.ingest import UNREADABLE, fetch, keep, parse_geo, parse_table, unreadable
 from chapkit_flows.flows.predictions import check_predictions
 from chapkit_flows.flows.session import RunSession
-from chapkit_flows.flows.summary import profile_line, publish_diagnostics, publish_summary, short
+from chapkit_flows.flows.summary import Forecast, profile_line, publish_diagnostics, publish_summary, short
 from chapkit_flows.flows.training import Training, load_training
 from chapkit_flows.lineage.facts import RunFact
 from chapkit_flows.models.contract import ModelContract
@@ -70,7 +71,8 @@ def step(name: str, **options: Any) -> Callable[[Step[P, T]], Step[P, T]]:
 @step("load data", task_run_name="load {role}")
 async def load_data(session: RunSession, uri: str, *, role: str, config: ModelConfig) -> Loaded:
     """Read a table, and keep its bytes in the store under their fingerprint."""
-    loaded, artifact = await asyncio.to_thread(_load_table, session, uri, role=role, config=config)
+    async with _showing_unreadable(session.model, role):
+        loaded, artifact = await asyncio.to_thread(_load_table, session, uri, role=role, config=config)
     log = get_run_logger()
     if loaded.panel is not None:
         log.info("Loaded %s: %s, %s", role, profile_line(loaded.panel.profile()), short(artifact.digest))
@@ -103,9 +105,20 @@ async def load_geo(session: RunSession, uri: str) -> Geo:
         session.consumed("geo", artifact, ingested=ingested)
         return geo
 
-    geo = await asyncio.to_thread(work)
+    async with _showing_unreadable(session.model, "geo"):
+        geo = await asyncio.to_thread(work)
     get_run_logger().info("Loaded %d polygons", len(geo.features))
     return geo
+
+
+@asynccontextmanager
+async def _showing_unreadable(model: ModelContract, role: str) -> AsyncIterator[None]:
+    """Show that an input cannot be read as a finding, as `validate` does, before the run fails."""
+    try:
+        yield
+    except UNREADABLE as error:
+        await publish_diagnostics(model.name, [unreadable(error, role)])
+        raise
 
 
 @step("validate")
@@ -310,8 +323,8 @@ def _read_predictions(session: RunSession, returned: Any, future: Panel) -> tupl
 @step("store the prediction")
 async def store_prediction(
     session: RunSession, predictions: pd.DataFrame, workspace: Workspace | None, inputs: tuple[Panel, Panel]
-) -> bytes:
-    """Put the prediction, its plot and the workspace that the command left into the store; return the plot."""
+) -> Forecast:
+    """Put the prediction, its plot and the workspace that the command left into the store; return what to show."""
     historic, future = inputs
     facts = {"model": session.model.name} | {
         name: value for name, value in future.profile().items() if name in ("rows", "places", "first", "last")
@@ -328,7 +341,12 @@ async def store_prediction(
     picture = await asyncio.to_thread(render_png, spec)
     session.produced("plot", await asyncio.to_thread(_store_picture, session, picture))
     get_run_logger().info("Stored the prediction: %s", profile_line(future.profile()))
-    return picture
+    return Forecast(
+        picture=picture,
+        numbers=quantile_table(predictions),
+        places=predictions["location"].nunique(),
+        is_point=facts["columns"] == 1,
+    )
 
 
 @step("record the run")
@@ -338,9 +356,9 @@ async def record(session: RunSession) -> RunFact:
 
 
 @step("publish the summary", retries=2, retry_delay_seconds=2)
-async def publish(session: RunSession, *, parent: RunFact | None = None, picture: bytes | None = None) -> None:
+async def publish(session: RunSession, *, parent: RunFact | None = None, forecast: Forecast | None = None) -> None:
     """Show in the Prefect UI what was made from what."""
-    await publish_summary(session.fact, parent=parent, picture=picture)
+    await publish_summary(session.fact, parent=parent, forecast=forecast)
 
 
 async def _call(runner: BaseModelRunner, name: str, method: Callable[[BaseModelRunner], T | Awaitable[T]]) -> T:

@@ -1,17 +1,25 @@
-"""What a run shows in the Prefect UI."""
+"""What a run shows in the Prefect UI.
+
+The text is GitHub markdown that reads well in both of Prefect's UIs: the first draws no mermaid diagrams.
+"""
 
 from __future__ import annotations
 
 import base64
+import html
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 from urllib.parse import urlparse
 
+import pandas as pd
 from prefect.artifacts import acreate_markdown_artifact, acreate_table_artifact
 from prefect.settings import PREFECT_UI_URL
 
 from chapkit_flows.lineage.facts import Edge, RunFact
-from chapkit_flows.refs import ArtifactRef, Diagnostic
+from chapkit_flows.refs import ArtifactRef, CodeVersion, ConfigRef, Diagnostic
 
 _ROLES = {
     "data": "Training data",
@@ -23,17 +31,34 @@ _ROLES = {
     "workspace": "Prediction workspace",
     "plot": "Plot",
 }
+_MOST_ROWS = 20  # of a table that is open when the page is
 
 
-async def publish_summary(run: RunFact, *, parent: RunFact | None = None, picture: bytes | None = None) -> None:
-    """Publish a markdown artifact: what was made from what, with the lineage as a diagram.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Forecast:
+    """A prediction as people look at it.
+
+    Attributes:
+        picture: A PNG of the first places.
+        numbers: Of the same places: `location`, `time_period`, `median`, `q05`, `q95`.
+        places: How many there are in all.
+        is_point: Whether the model gave one number for each place and period, so that there are no intervals.
+    """
+
+    picture: bytes
+    numbers: pd.DataFrame
+    places: int
+    is_point: bool
+
+
+async def publish_summary(run: RunFact, *, parent: RunFact | None = None, forecast: Forecast | None = None) -> None:
+    """Publish a markdown artifact: what was made, what from, and how to go on.
 
     Args:
         parent: The training run behind a prediction.
-        picture: A PNG of the forecast.
     """
     await acreate_markdown_artifact(
-        markdown=summarise(run, parent=parent, picture=picture),
+        markdown=summarise(run, parent=parent, forecast=forecast),
         key=artifact_key(run.model, run.flow),
         description=f"What this {run.flow} run made, and from what",
     )
@@ -42,7 +67,9 @@ async def publish_summary(run: RunFact, *, parent: RunFact | None = None, pictur
 async def publish_diagnostics(model: str, diagnostics: Sequence[Diagnostic]) -> None:
     """Publish the findings of validation as a table artifact."""
     await acreate_table_artifact(
-        table=diagnostic_rows(diagnostics), key=artifact_key(model, "diagnostics"), description="What validation found"
+        table=diagnostic_rows(diagnostics),
+        key=artifact_key(model, "diagnostics"),
+        description=describe_diagnostics(diagnostics),
     )
 
 
@@ -54,46 +81,89 @@ def diagnostic_rows(diagnostics: Sequence[Diagnostic]) -> list[dict[str, str]]:
     ]
 
 
+def describe_diagnostics(diagnostics: Sequence[Diagnostic]) -> str:
+    """The first findings as markdown above their table, whose cells both UIs cut off at its edge."""
+    lines = []
+    for found in diagnostics[:_MOST_ROWS]:
+        where = f" in {_code(found.field)}" if found.field else ""
+        lines.append(f"- **{found.severity}**{where}: {_plain(_one_line(found.message))}")
+    more = len(diagnostics) - len(lines)
+    return "\n".join(["What validation found:\n", *lines, *([f"\n… and {more} more in the table."] if more else [])])
+
+
 def artifact_key(model: str, what: str) -> str:
     """A key as Prefect wants it: lower-case letters, digits and dashes."""
     return f"{model}-{what}".replace("_", "-")
 
 
-def summarise(run: RunFact, *, parent: RunFact | None = None, picture: bytes | None = None) -> str:
+def summarise(run: RunFact, *, parent: RunFact | None = None, forecast: Forecast | None = None) -> str:
     """The markdown of a run's summary."""
-    made = next(edge.artifact for edge in run.outputs if edge.role in ("model", "prediction"))
-    parts = [f"## {run.model}: {'trained' if run.flow == 'train' else 'predicted'}", _next_step(run, made)]
-    if picture is not None:
-        encoded = base64.b64encode(picture).decode()
-        parts.append(f"![Forecast by place: median, 50 and 90 % intervals](data:image/png;base64,{encoded})")
-    parts += ["### Made from", _facts_table(run, parent), "### Lineage", f"```mermaid\n{_diagram(run, parent)}\n```"]
-    parts.append(_packages(run))
+    made = next(edge for edge in run.outputs if edge.role in ("model", "prediction"))
+    parts = [f"## {run.model}: {'trained' if run.flow == 'train' else 'predicted'}", _next_step(run, made.artifact)]
+    if forecast is not None:
+        parts += _forecast_parts(forecast)
+    parts += ["### Made from", _facts_table(run, parent)]
+    parts += ["### Lineage", "\n".join(_lineage_list(run, made, parent))]
+    drawing = f'<pre lang="mermaid"><code class="language-mermaid">{html.escape(_diagram(run, parent))}</code></pre>'
+    parts += [_folded("Diagram (drawn by Prefect's V2 UI only)", drawing), _packages(run)]
     return "\n\n".join(parts)
 
 
 def _next_step(run: RunFact, made: ArtifactRef) -> str:
-    if run.flow == "train":
-        return (
-            f"Trained model `{made.id}`. Predict with it:\n\n"
-            f"```\nchapkit-flows predict {made.id} --historic historic.csv --future future.csv\n```"
-        )
-    return f"Prediction `{made.id}`. Download it:\n\n```\nchapkit-flows artifacts download {made.id}\n```"
+    if run.flow != "train":
+        return f"Prediction `{made.id}`. Download it as CSV:\n\n```\nchapkit-flows artifacts download {made.id}\n```"
+    ui = _ui_url()
+    deployments = f"[Deployments]({ui}/deployments)" if ui else "Deployments"
+    return (
+        f"Trained model `{made.id}`. Predict with it:\n\n"
+        f"- here: {deployments} → the deployment of the flow `{run.model}-predict` → **Run** → **Custom run**; "
+        "paste the id above as `model`\n"
+        "- or on the command line:\n\n"
+        f"```\nchapkit-flows predict {made.id} \\\n  --historic historic.csv --future future.csv\n```"
+    )
+
+
+def _forecast_parts(forecast: Forecast) -> list[str]:
+    """The picture, and the numbers behind it: folded away if they are many."""
+    shown = forecast.numbers["location"].nunique()
+    which = f" of the first {shown} of {forecast.places} places" if shown < forecast.places else ""
+    what = "what was observed and the forecast" if forecast.is_point else "median, 50 and 90 % intervals"
+    encoded = base64.b64encode(forecast.picture).decode()
+    head, rows = _numbers(forecast)
+    return [
+        f"![Forecast{which} by place: {what}](data:image/png;base64,{encoded})",
+        _folded(f"Forecast{which} in numbers: {len(rows)} rows", _html_table(head, rows))
+        if len(rows) > _MOST_ROWS
+        else _table(head, [[_plain(cell) for cell in row] for row in rows]),
+    ]
+
+
+def _numbers(forecast: Forecast) -> tuple[list[str], list[list[str]]]:
+    rows = []
+    for row in forecast.numbers.itertuples():
+        interval = [] if forecast.is_point else [f"{_number(row.q05)} to {_number(row.q95)}"]
+        rows.append([str(row.location), str(row.time_period), _number(row.median), *interval])
+    return ["Place", "Period", *(["Forecast"] if forecast.is_point else ["Median", "90 % interval"])], rows
+
+
+def _number(value: Any) -> str:
+    """Three significant digits, and never fewer than the whole part has: `0.00123`, `12.3`, `12345`."""
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def _facts_table(run: RunFact, parent: RunFact | None) -> str:
-    rows = [("Run", f"`{run.id}`" + _run_link(run, " (this page)"))]
+    rows = [("Run", f"`{run.id}`" + (_run_link(run) or " (this page)"))]
     if run.config is not None:
-        values = [f"{key} = {value}" for key, value in run.config.content.items()]
-        head = f"{run.config.name or 'not saved'}, version `{short(run.config.digest)}`"
+        values = [_code(f"{key} = {value}") for key, value in run.config.content.items()]
+        head = f"{_config_name(run.config)}, version `{short(run.config.digest)}`"
         rows.append(("Config", "<br>".join([head, *values])))
-    rows += [(_ROLES.get(edge.role, edge.role), _artifact_cell(edge, run)) for edge in run.inputs]
+    rows += [(_role(edge), _artifact_cell(edge, run)) for edge in run.inputs]
     if parent is not None:
         rows.append(("Trained by", f"`{parent.id}`" + _run_link(parent)))
-        rows += [(_ROLES.get(edge.role, edge.role), _artifact_cell(edge, parent)) for edge in parent.inputs]
+        rows += [(_role(edge), _artifact_cell(edge, parent)) for edge in parent.inputs]
     if run.code is not None:
-        rows.append(("Code", _code_cell(run.code.git_commit, run.code.dirty, run.code.source_digest)))
-    lines = [f"| {name} | {_cell(text)} |" for name, text in rows]
-    return "\n".join(["| | |", "|---|---|", *lines])
+        rows.append(("Code", _code_text(run.code)))
+    return _table(("What", "Which"), rows)
 
 
 def _artifact_cell(edge: Edge, run: RunFact) -> str:
@@ -102,57 +172,101 @@ def _artifact_cell(edge: Edge, run: RunFact) -> str:
     # Equal bytes are one dataset: it knows where it came from first, the run where it read them.
     uri = run.parameters.get(edge.role) if edge.role != "model" else None
     if uri or "uri" in facts:
-        parts.append(f"`{uri or facts['uri']}`")
+        parts.append(_code(str(uri or facts["uri"])))
     if facts.get("rows"):
-        parts.append(f"{facts['rows']} rows, {facts['places']} places, {facts['first']} to {facts['last']}")
+        parts.append(profile_line(facts))
     return "<br>".join([*parts, f"`{edge.artifact.digest}`"])
 
 
-def _code_cell(commit: str | None, dirty: bool, source: str | None) -> str:
-    if commit is None:
-        return f"not in a git repository; file `{short(source)}`" if source else "interactive session"
-    return f"commit `{commit[:12]}`" + (", with local changes" if dirty else "")
+def _code_text(code: CodeVersion) -> str:
+    if code.git_commit is not None:
+        return f"commit `{code.git_commit[:12]}`" + (", with local changes" if code.dirty else "")
+    return (
+        f"not in a git repository; file `{short(code.source_digest)}`" if code.source_digest else "interactive session"
+    )
 
 
 def _packages(run: RunFact) -> str:
     if run.code is None:
         return ""
     names = ", ".join(f"{name} {version}" for name, version in run.code.packages.items())
-    return f"<details><summary>Python {run.code.python}, {len(run.code.packages)} packages</summary>{names}</details>"
+    return _folded(f"Python {run.code.python}, {len(run.code.packages)} packages", html.escape(names))
 
 
-def _run_link(run: RunFact, otherwise: str = "") -> str:
+def _run_link(run: RunFact) -> str:
     """A link to the run's page on the Prefect server, if it has one."""
+    ui = _ui_url()
+    if not ui or not run.flow_run_id:
+        return ""
+    return f" · [{_plain(run.flow_run_name or 'run')}]({ui}/runs/flow-run/{run.flow_run_id})"
+
+
+def _ui_url() -> str | None:
+    """Where people reach Prefect's UI, if there is a server that lasts longer than the run."""
     ui = PREFECT_UI_URL.value()
-    if not ui or not run.flow_run_id or not urlparse(ui).scheme.startswith("http"):
-        return otherwise
-    return f" · [{run.flow_run_name or 'run'}]({ui}/runs/flow-run/{run.flow_run_id})"
+    return ui.rstrip("/") if ui and urlparse(ui).scheme.startswith("http") else None
+
+
+def _lineage_list(run: RunFact, made: Edge, parent: RunFact | None) -> list[str]:
+    """What made what, from what was made back to the origins, as a nested list."""
+    lines = [f"- {_made_line(made, run)}", f"  - made by the run {_run_text(run)}"]
+    for edge in sorted(run.inputs, key=lambda edge: edge.role != "model"):
+        lines.append(f"    - from {_made_line(edge, run)}")
+        if parent is not None and edge.role == "model":
+            lines.append(f"      - made by the run {_run_text(parent)}")
+            lines += [f"        - from {_made_line(past, parent)}" for past in parent.inputs]
+            lines += [f"        - with {text}" for text in _version_lines(parent)]
+    lines += [f"    - with {text}" for text in _version_lines(run)]
+    others = [_made_line(edge, run) for edge in run.outputs if edge is not made]
+    return lines + [f"  - together with {text}" for text in others]
+
+
+def _run_text(run: RunFact) -> str:
+    return f"**{run.flow}** `{run.id}`" + _run_link(run)
+
+
+def _made_line(edge: Edge, run: RunFact) -> str:
+    return f"**{_role(edge)}** {_code(run.name_of(edge) or edge.artifact.id)} · `{short(edge.artifact.digest)}`"
+
+
+def _config_name(config: ConfigRef) -> str:
+    return _code(config.name) if config.name else "not saved"
+
+
+def _version_lines(run: RunFact) -> list[str]:
+    lines = []
+    if run.config is not None:
+        lines.append(f"**Config** {_config_name(run.config)} · `{short(run.config.digest)}`")
+    if run.code is not None:
+        lines.append(f"**Code** {_code_text(run.code)}")
+    return lines
 
 
 def _diagram(run: RunFact, parent: RunFact | None) -> str:
-    """The neighbourhood of a run as a mermaid flow chart."""
-    lines = ["flowchart LR", f'  run("{run.flow}<br>{run.id}"):::run']
+    """The neighbourhood of a run as a mermaid flow chart. Short labels: the drawing shrinks to the page's width."""
+    lines = ["flowchart LR", f'  run("{run.flow}"):::run']
     if run.config is not None:
-        lines += [f'  config{{{{"config {_text(run.config.name or "")}<br>{short(run.config.digest)}"}}}} --> run']
+        name = _text(run.config.name or short(run.config.digest))
+        lines.append(f'  config{{{{"Config<br>{name}"}}}} --> run')
     if run.code is not None:
-        commit = (run.code.git_commit or run.code.source_digest or "")[:12]
-        lines += [f'  code{{{{"code<br>{_text(commit)}"}}}} --> run']
+        lines.append(f'  code{{{{"Code<br>{(run.code.git_commit or short(run.code.source_digest))[:12]}"}}}} --> run')
     for number, edge in enumerate(run.inputs):
-        lines.append(f"  in{number}{_box(edge)} --> run")
+        lines.append(f"  in{number}{_box(edge, run)} --> run")
         if parent is not None and edge.role == "model":
-            lines += _parent_lines(parent, f"in{number}")
-    lines += [f"  run --> out{number}{_box(edge)}" for number, edge in enumerate(run.outputs)]
-    return "\n".join([*lines, "  classDef run fill:#dbeafe,stroke:#2563eb"])
+            lines.append(f'  parent("{parent.flow}"):::run --> in{number}')
+            lines += [f"  past{index}{_box(past, parent)} --> parent" for index, past in enumerate(parent.inputs)]
+    lines += [f"  run --> out{number}{_box(edge, run)}" for number, edge in enumerate(run.outputs)]
+    # The second UI draws on dark blue, where the default arrows are hard to see.
+    lines += ["  classDef run fill:#dbeafe,stroke:#2563eb,color:#1e293b"]
+    return "\n".join([*lines, "  linkStyle default stroke:#94a3b8,stroke-width:2px"])
 
 
-def _parent_lines(parent: RunFact, model: str) -> list[str]:
-    lines = [f'  parent("{parent.flow}<br>{parent.id}"):::run --> {model}']
-    return lines + [f"  past{number}{_box(edge)} --> parent" for number, edge in enumerate(parent.inputs)]
+def _box(edge: Edge, run: RunFact) -> str:
+    return f'["{_role(edge)}<br>{_text(run.name_of(edge) or short(edge.artifact.digest))}"]'
 
 
-def _box(edge: Edge) -> str:
-    name = str(edge.artifact.metadata.get("name", "")) or edge.artifact.id
-    return f'["{_ROLES.get(edge.role, edge.role)}<br>{_text(name)}<br>{short(edge.artifact.digest)}"]'
+def _role(edge: Edge) -> str:
+    return _ROLES.get(edge.role, edge.role)
 
 
 def _text(value: str) -> str:
@@ -160,8 +274,44 @@ def _text(value: str) -> str:
     return "".join(letter if letter.isalnum() or letter in " ._-:/" else "_" for letter in value)[:60]
 
 
-def _cell(value: Any) -> str:
-    return str(value).replace("|", "\\|").replace("\n", " ")
+def _folded(title: str, content: str) -> str:
+    """A part that opens on a click, all of it HTML: the first UI ends it at an empty line, and so before markdown."""
+    return f"<details><summary>{title}</summary>{content}</details>"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of markdown cells."""
+    lines = [head, ["---"] * len(head), *([_cell(cell) for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _html_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of plain text."""
+    top = "".join(f"<th>{html.escape(cell)}</th>" for cell in head)
+    lines = ["".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in rows]
+    body = "".join(f"<tr>{line}</tr>" for line in lines)
+    # The first UI has no style for such tables: without the padding, columns touch.
+    return f'<table cellpadding="5"><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>'
+
+
+def _code(text: str) -> str:
+    """Free text as it is, in a code span: fenced by more backticks than it has in a row."""
+    line = _one_line(text)
+    longest = max((len(list(run)) for mark, run in groupby(line) if mark == "`"), default=0)
+    return f"{'`' * (longest + 1)} {line} {'`' * (longest + 1)}" if longest else f"`{line}`"
+
+
+def _plain(text: str) -> str:
+    """Free text outside a code span, in which nothing is markup."""
+    return re.sub(r"([\\`*_\[\]<>&~#])", r"\\\1", text)
+
+
+def _cell(text: str) -> str:
+    return _one_line(text).replace("|", "\\|")
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.splitlines())
 
 
 def short(digest: str | None) -> str:

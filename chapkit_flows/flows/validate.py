@@ -9,18 +9,9 @@ from prefect.logging import get_run_logger
 
 from chapkit_flows.configs.block import ModelConfig
 from chapkit_flows.configs.versions import with_horizon
-from chapkit_flows.errors import (
-    ArtifactDeleted,
-    ArtifactNotFound,
-    ChapkitFlowsError,
-    DataError,
-    DigestMismatch,
-    InvalidId,
-    ObjectMissing,
-    ValidationFailed,
-)
+from chapkit_flows.errors import DataError, ValidationFailed
 from chapkit_flows.flows.check import Loaded, errors_first, has_errors, resolve_horizon
-from chapkit_flows.flows.ingest import fetch, parse_geo, parse_table
+from chapkit_flows.flows.ingest import UNREADABLE, fetch, parse_geo, parse_table, unreadable
 from chapkit_flows.flows.results import ValidateResult
 from chapkit_flows.flows.session import name_run
 from chapkit_flows.flows.steps import prediction_findings, step, training_findings
@@ -32,8 +23,6 @@ from chapkit_flows.refs import Diagnostic
 from chapkit_flows.resources import open_resources
 
 Inputs = Mapping[str, str | None]
-
-_UNREADABLE = (DataError, ArtifactDeleted, ArtifactNotFound, InvalidId, ObjectMissing, DigestMismatch)
 
 
 async def validate(
@@ -107,16 +96,10 @@ async def _read(
                             fetched, role, required=covariates, target=model.target, with_target=role != "future"
                         )
                     )
-            except _UNREADABLE as error:
-                trouble.append(Diagnostic.error(_code(error), str(error), role))
+            except UNREADABLE as error:
+                trouble.append(unreadable(error, role))
                 if role != "geo":
                     tables.append(Loaded(panel=None, findings=()))
         return tables, geo, trouble
 
     return await asyncio.to_thread(work)
-
-
-def _code(error: ChapkitFlowsError) -> str:
-    """`UnreadableTable` as `unreadable_table`."""
-    name = type(error).__name__
-    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name).lstrip("_")

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, and_, insert, select, update
+from sqlalchemy import ColumnElement, and_, insert, or_, select, update
 from sqlalchemy.orm import Session
 from sqlmodel import col
 
@@ -154,7 +154,8 @@ def _given_up(deleted_before: datetime) -> ColumnElement[bool]:
     return and_(
         col(DeletionRow.artifact_id) == col(ArtifactRow.id),
         col(DeletionRow.restored_at).is_(None),
-        col(DeletionRow.deleted_at) <= deleted_before,
+        # What was given up once may be gone, whatever the retention is today.
+        or_(col(DeletionRow.deleted_at) <= deleted_before, col(DeletionRow.swept_at).is_not(None)),
     )
 
 

@@ -36,7 +36,7 @@ def dump(database: Database) -> Iterator[str]:
                 yield dump_json({"table": table.name, "row": dict(row._mapping)}, sort_keys=True)
 
 
-def load(database: Database, lines: Iterable[str]) -> int:
+def load_dump(database: Database, lines: Iterable[str]) -> int:
     """Write the rows of a dump into an empty database, all in one transaction; return how many.
 
     Raises:

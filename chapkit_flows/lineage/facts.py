@@ -13,6 +13,7 @@ from chapkit_flows.lineage.json_text import dump_json
 from chapkit_flows.refs import ArtifactRef, CodeVersion, ConfigRef, RunRef, RunStatus, now
 
 NodeType = Literal["run", "artifact", "config", "code"]
+Action = Literal["set", "remove", "note"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +72,16 @@ class RunFact(RunRef):
         if made is None:
             raise KeyError(role)
         return made
+
+    def name_of(self, edge: Edge) -> str:
+        """The name by which this run read or wrote something; empty if it has none.
+
+        Equal bytes are one dataset. It knows the name under which it first came, the run the one that it read.
+        """
+        uri = self.parameters.get(edge.role)
+        if isinstance(uri, str) and edge.artifact.kind == "dataset" and not uri.startswith("artifact://"):
+            return uri.split("?", 1)[0].rstrip("/").rsplit("/", 1)[-1]
+        return str(edge.artifact.metadata.get("name") or "")
 
     def to_dict(self) -> dict[str, Any]:
         """The fact as JSON values; times as ISO 8601."""
@@ -143,6 +154,30 @@ def _edge_from_dict(document: Mapping[str, Any]) -> Edge:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Annotation:
+    """What someone said of a run or an artifact after the fact.
+
+    Attributes:
+        subject_id: Of the run or the artifact.
+        action: A tag was `set` or `remove`d, or a `note` was written.
+        key: Of the tag; None for a note.
+        text: The value of the tag, or the note; None for a removed tag.
+        author: Who said it.
+    """
+
+    subject_id: str
+    action: Action
+    key: str | None
+    text: str | None
+    author: str
+    created_at: datetime
+
+    def to_dict(self) -> dict[str, Any]:
+        """The annotation as JSON values; its time as ISO 8601."""
+        return _to_json(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
     """One thing in the graph.
 
@@ -191,6 +226,6 @@ class Graph:
         return _to_json(self)
 
 
-def _to_json(value: RunFact | Graph | Deletion) -> dict[str, Any]:
+def _to_json(value: RunFact | Annotation | Deletion | Graph) -> dict[str, Any]:
     plain: dict[str, Any] = json.loads(dump_json(asdict(value)))
     return plain

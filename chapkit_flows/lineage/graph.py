@@ -53,7 +53,7 @@ def lineage(
     """
     wanted = check_id(start_id)
     with database.read() as session:
-        end = _find_end(session, wanted)
+        end = find_end(session, wanted)
         part = _Part(limit=min(limit, MOST_NODES), ends={wanted: end})
         steps = None if depth is None else 2 * depth - (end == "run" and depth > 0)
         if up:
@@ -87,11 +87,22 @@ class _Part:
         return {arrow.source for arrow in self.arrows if arrow.role == role and arrow.source not in self.ends}
 
 
-def _find_end(session: Session, start_id: str) -> End:
-    if session.scalar(select(col(ArtifactRow.id)).where(col(ArtifactRow.id) == start_id)) is not None:
-        return "artifact"
-    if session.scalar(select(col(RunRow.id)).where(col(RunRow.id) == start_id)) is not None:
-        return "run"
+def find_end(session: Session, start_id: str, *, lock: bool = False) -> End:
+    """Tell whether an id is that of a run or of an artifact.
+
+    Args:
+        session: In a transaction.
+        start_id: A well-formed id.
+        lock: Let other writers that lock the same thing wait until the transaction ends.
+
+    Raises:
+        ArtifactNotFound: It is neither.
+    """
+    ends: tuple[tuple[End, Any], ...] = (("artifact", ArtifactRow), ("run", RunRow))
+    for end, table in ends:
+        query = select(col(table.id)).where(col(table.id) == start_id)
+        if session.scalar(query.with_for_update() if lock else query) is not None:
+            return end
     raise ArtifactNotFound(
         f"No artifact and no run has the id {start_id}. List them with: chapkit-flows artifacts list, "
         "or chapkit-flows runs list"

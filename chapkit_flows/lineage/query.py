@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, or_, select
+from sqlalchemy import Select, SQLColumnExpression, or_, select
 from sqlalchemy.orm import Session
 from sqlmodel import col
 
@@ -59,7 +59,7 @@ def list_runs(
     for column, value in ((RunRow.flow, flow), (RunRow.model, model), (RunRow.status, status)):
         if value is not None:
             query = query.where(col(column) == value)
-    query = _page(query, RunRow.id, limit, before)
+    query = page(query, col(RunRow.id), limit, before)
     with database.read() as session:
         return load_runs(session, session.scalars(query).all())
 
@@ -112,7 +112,7 @@ def list_artifacts(
             .where(col(RunArtifactRow.artifact_id) == col(ArtifactRow.id), col(RunRow.model) == model)
         )
         query = query.where(touched.exists())
-    query = _page(query, ArtifactRow.id, limit, before)
+    query = page(query, col(ArtifactRow.id), limit, before)
     with database.read() as session:
         return [to_artifact(row) for row in session.scalars(query)]
 
@@ -171,7 +171,7 @@ def consumers(database: Database, artifact_id: str, *, limit: int = 50, before: 
         ArtifactNotFound: There is none.
     """
     with database.read() as session:
-        query = _page(_runs_at(session, artifact_id, "input"), RunRow.id, limit, before)
+        query = page(_runs_at(session, artifact_id, "input"), col(RunRow.id), limit, before)
         return load_runs(session, session.scalars(query).all())
 
 
@@ -205,7 +205,12 @@ def _runs_at(session: Session, artifact_id: str, direction: str) -> Select[tuple
     return select(RunRow).where(col(RunRow.id).in_(edges))
 
 
-def _page(query: Select[Any], id_column: str, limit: int, before: str | None) -> Select[Any]:
+def page(query: Select[Any], id_column: SQLColumnExpression[Any], limit: int, before: str | None) -> Select[Any]:
+    """The part of a query that is one page, newest first.
+
+    Raises:
+        InvalidId: `before` is not an id.
+    """
     if before is not None:
-        query = query.where(col(id_column) < check_id(before))
-    return query.order_by(col(id_column).desc()).limit(limit)
+        query = query.where(id_column < check_id(before))
+    return query.order_by(id_column.desc()).limit(limit)

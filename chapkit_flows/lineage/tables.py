@@ -81,6 +81,8 @@ class RunRow(Table, table=True):
         Index(None, "flow", "id"),
         Index(None, "model", "id"),
         Index(None, "status", "id"),
+        Index(None, "started_at", "id"),
+        Index(None, "finished_at", "id"),
         Index(None, "config_digest"),
         Index(None, "code_digest"),
         OPTIONS,
@@ -112,7 +114,14 @@ class ArtifactRow(Table, table=True):
     """
 
     __tablename__ = "lineage_artifact"
-    __table_args__ = (Index(None, "kind", "id"), Index(None, "digest", "id"), OPTIONS)
+    __table_args__ = (
+        Index(None, "kind", "id"),
+        Index(None, "digest", "id"),
+        Index(None, "status", "id"),
+        Index(None, "level", "id"),
+        Index(None, "created_at", "id"),
+        OPTIONS,
+    )
 
     id: str = Field(primary_key=True, sa_type=ID)
     kind: str = Field(sa_type=WORD)
@@ -153,7 +162,7 @@ class MetricRow(Table, table=True):
     """
 
     __tablename__ = "lineage_metric"
-    __table_args__ = (Index(None, "name", "value", "run_id"), OPTIONS)
+    __table_args__ = (Index(None, "name", "value", "run_id", "subject_id"), OPTIONS)
 
     run_id: str = Field(primary_key=True, foreign_key="lineage_run.id", sa_type=ID)
     subject_id: str = Field(primary_key=True, sa_type=ID)
@@ -180,3 +189,39 @@ class DeletionRow(Table, table=True):
     restored_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     restored_by: str | None = Field(default=None, sa_type=NAME)
     swept_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+
+
+class AnnotationRow(Table, table=True):
+    """One thing that someone said of a run or an artifact after the fact. Rows are only ever added.
+
+    Attributes:
+        action: `set` or `remove` of a tag, or `note`.
+        text: The value of a tag, or a note.
+    """
+
+    __tablename__ = "lineage_annotation"
+    __table_args__ = (Index(None, "subject_id", "created_at", "id"), OPTIONS)
+
+    id: str = Field(primary_key=True, sa_type=ID)
+    subject_id: str = Field(sa_type=ID)
+    action: str = Field(sa_type=WORD)
+    key: str | None = Field(sa_type=WORD)
+    text: str | None = Field(sa_type=LongText)
+    author: str = Field(sa_type=NAME)
+    created_at: datetime = Field(sa_type=UtcDateTime)
+
+
+class TagRow(Table, table=True):
+    """A tag that stands: what the annotations of its subject come to, kept for search.
+
+    Attributes:
+        subject_type: `run` or `artifact`, so that a search for runs passes over no artifacts.
+    """
+
+    __tablename__ = "lineage_tag"
+    __table_args__ = (Index(None, "subject_type", "key", "value", "subject_id"), OPTIONS)
+
+    subject_id: str = Field(primary_key=True, sa_type=ID)
+    key: str = Field(primary_key=True, sa_type=WORD)
+    value: str = Field(sa_type=NAME)
+    subject_type: str = Field(sa_type=WORD)

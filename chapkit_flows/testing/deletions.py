@@ -21,11 +21,11 @@ from chapkit_flows.lineage.deletions import (
     mark_swept,
     record_deletions,
 )
-from chapkit_flows.lineage.dump import dump, load
+from chapkit_flows.lineage.dump import dump, load_dump
 from chapkit_flows.lineage.engine import Database, open_database
 from chapkit_flows.lineage.facts import Deletion, Edge, Outcome, deletion_from_dict, run_from_dict
 from chapkit_flows.refs import ArtifactRef, new_id, now
-from chapkit_flows.testing.databases import make_run, make_training, record_chain, record_run
+from chapkit_flows.testing.facts import make_run, make_training, record_chain, record_run
 
 DAY = timedelta(days=1)
 
@@ -145,7 +145,7 @@ class DumpContract:
         lines = list(dump(database))
         other = open_database("sqlite://")
         try:
-            assert len(lines) - 1 == load(other, lines)
+            assert len(lines) - 1 == load_dump(other, lines)
             assert sorted(lines) == sorted(dump(other))
             assert training == query.get_run(other, training.id)
         finally:
@@ -156,7 +156,7 @@ class DumpContract:
         record_chain(database)
         lines = list(dump(database))
         with pytest.raises(NotEmpty):
-            load(database, lines)
+            load_dump(database, lines)
         assert lines == list(dump(database))
 
     def test_runs_come_back_from_their_record(self, database: Database) -> None:

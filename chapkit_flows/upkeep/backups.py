@@ -15,7 +15,7 @@ from chapkit_flows.artifacts.codecs import FolderCodec
 from chapkit_flows.artifacts.store import Store
 from chapkit_flows.artifacts.trees import list_tree
 from chapkit_flows.errors import BackupNotFound, DigestMismatch, ObjectMissing
-from chapkit_flows.lineage.dump import dump, load
+from chapkit_flows.lineage.dump import dump, load_dump
 from chapkit_flows.refs import new_id, now
 from chapkit_flows.resources import Resources
 from chapkit_flows.upkeep.trash import FOLDER
@@ -133,7 +133,7 @@ def restore(source: Store, resources: Resources, *, backup_id: str | None = None
     copier = _Copier(source=source, target=resources.store)
     copier.copy_objects(needs.objects())
     copier.copy_manifests(again=set())
-    load(resources.database, _read_dump(source, found.dump))
+    load_dump(resources.database, _read_dump(source, found.dump))
     return found
 
 

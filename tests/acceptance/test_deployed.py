@@ -127,7 +127,7 @@ def test_training_shows_its_summary(site: Site, trained: dict[str, Finished]) ->
         run.fact.config.digest.removeprefix("sha256:")[:12],
         run.fact.inputs[0].artifact.digest,
         run.fact.output("model").id,
-        "```mermaid",
+        'class="language-mermaid"',
     ):
         assert expected in shown["data"]
 

@@ -72,6 +72,13 @@ def test_shows_run(story: Story, cli: CommandLine, by: str) -> None:
     assert [story.trained.artifact_id] == [edge["artifact"]["id"] for edge in run["outputs"]]
 
 
+def test_names_data_as_the_run_did(story: Story, cli: CommandLine) -> None:
+    """Equal bytes are one dataset; each run shows it under the name by which that run read it."""
+    lines = cli("runs", "show", story.predicted.run_id).out.splitlines()
+    (historic,) = [line for line in lines if line.startswith("historic") and story.dataset in line]
+    assert "historic.csv · 24 rows" in historic
+
+
 @pytest.mark.parametrize(
     ("options", "kinds"),
     [

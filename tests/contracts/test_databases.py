@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from postgresql import create_database, url_of_database
+from mariadb_server import create_mariadb_database
+from postgresql import create_postgresql_database
 
 from chapkit_flows.lineage.engine import Database, open_database
 from chapkit_flows.refs import new_id
@@ -33,8 +34,14 @@ class TestMemory(LineageContract, DeletionContract, DumpContract):
 class TestPostgreSQL(LineageContract, DeletionContract, DumpContract):
     @pytest.fixture
     def database(self, postgresql: str) -> Iterator[Database]:
-        name = f"test_{new_id().lower()}"
-        create_database(postgresql, name)
-        database = open_database(url_of_database(postgresql, name))
+        database = open_database(create_postgresql_database(postgresql, f"test_{new_id().lower()}"))
+        yield database
+        database.close()
+
+
+class TestMariaDB(LineageContract, DeletionContract, DumpContract):
+    @pytest.fixture
+    def database(self, mariadb: str) -> Iterator[Database]:
+        database = open_database(create_mariadb_database(mariadb, f"test_{new_id().lower()}"))
         yield database
         database.close()

@@ -157,14 +157,59 @@ def _in_order(run: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("flow", ["training", "prediction"])
 def test_publishes_summary(story: dict[str, Any], flow: str) -> None:
-    """The Prefect UI shows a markdown summary with the lineage as a diagram; of a prediction with a picture."""
+    """The Prefect UI shows a markdown summary with ids and digests; of a prediction with a picture and numbers."""
     run = story[flow]
     (summary,) = [one for one in _published(run.flow_run_id) if one.type == "markdown"]
-    assert "```mermaid\nflowchart LR" in summary.data
     assert run.id in summary.data
     assert run.config.digest.removeprefix("sha256:")[:12] in summary.data
     assert (flow == "prediction") == ("](data:image/png;base64," in summary.data)
-    assert (flow == "prediction") == (f'parent("train<br>{story["training"].id}")' in summary.data)
+    assert (flow == "prediction") == ("| Place | Period | Median | 90 % interval |" in summary.data)
+    assert f"made by the run **train** `{story['training'].id}`" in summary.data
+
+
+@pytest.mark.parametrize(
+    ("role", "name", "content", "code"),
+    [
+        ("data", "nothing.csv", None, "data_not_found"),
+        ("data", "text.csv", b"time_period,location,disease_cases\n2020-01,A,many\n", "unreadable_table"),
+        ("data", "latin.csv", "time_period,location\n2020-01,Québec\n".encode("latin-1"), "unreadable_table"),
+        ("data", "artifact://01JD3Q0Z8V6Y3N5W2T7R9K4M1B", None, "artifact_not_found"),
+        ("geo", "geo.json", b"{}", "invalid_geo"),
+        ("historic", "nothing.csv", None, "data_not_found"),
+        ("future", "artifact://rain", None, "invalid_id"),
+    ],
+)
+def test_publishes_why_input_is_unreadable(
+    story: dict[str, Any],
+    tables: dict[str, Path],
+    tmp_path: Path,
+    *,
+    role: str,
+    name: str,
+    content: bytes | None,
+    code: str,
+) -> None:
+    """A run whose input cannot be read shows as a table what `validate` finds, and fails with the same message."""
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    given = {each: str(tables["training" if each == "data" else each]) for each in ("data", "historic", "future")}
+    given[role] = name if "://" in name else str(tmp_path / name)
+    mean = load_model(model("mean"))
+    with pytest.raises(ChapkitFlowsError) as failure:
+        _run_with(mean, story["trained"].artifact_id if role in ("historic", "future") else None, given)
+    run = list_runs(open_resources().database, limit=1)[0]
+    (table,) = [one for one in _published(run.flow_run_id) if one.key]
+    assert [(code, role, str(failure.value))] == [
+        (row["code"], row["field"], row["message"]) for row in json.loads(table.data)
+    ]
+    assert ("table", "mean-diagnostics", "failed") == (table.type, table.key, run.status)
+
+
+def _run_with(small: Model, trained: str | None, given: dict[str, str]) -> None:
+    if trained is None:
+        small.train(small.config(), given["data"], given.get("geo"))
+    else:
+        small.predict(trained, given["historic"], given["future"])
 
 
 def _name_on_server(flow_run_id: str) -> str:

@@ -8,6 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from mariadb_server import create_mariadb_database
+from postgresql import create_postgresql_database
+
+from chapkit_flows.refs import new_id
+
+on_every_database = pytest.mark.parametrize("url", ["sqlite", "postgresql", "mariadb"], indirect=True)
 
 RunTogether = Callable[[str, int], list[subprocess.CompletedProcess[str]]]
 
@@ -18,8 +24,13 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def url(path: Path) -> str:
-    return f"sqlite:///{path}"
+def url(request: pytest.FixtureRequest, path: Path) -> str:
+    """The URL of a new database: on SQLite, or on the kind of server that `on_every_database` asks for."""
+    kind = getattr(request, "param", "sqlite")
+    if kind == "sqlite":
+        return f"sqlite:///{path}"
+    server, name = request.getfixturevalue(kind), f"test_{new_id().lower()}"
+    return {"postgresql": create_postgresql_database, "mariadb": create_mariadb_database}[kind](server, name)
 
 
 @pytest.fixture
@@ -30,7 +41,8 @@ def run_together(url: str) -> RunTogether:
         prelude = (
             "import sys\n"
             "from chapkit_flows.lineage.engine import open_database\n"
-            "from chapkit_flows.testing.databases import *\n"
+            "from chapkit_flows.lineage import record\n"
+            "from chapkit_flows.testing.facts import *\n"
             f"url = {url!r}\n"
             "print('ready', flush=True)\n"
             "sys.stdin.readline()\n"

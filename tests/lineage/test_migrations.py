@@ -2,14 +2,50 @@
 
 from __future__ import annotations
 
+import pytest
 from alembic.script import ScriptDirectory
+from conftest import RunTogether, on_every_database
 from sqlalchemy import inspect
 
 from chapkit_flows.lineage import query
-from chapkit_flows.lineage.engine import open_database
+from chapkit_flows.lineage.annotations import history, load_tags, set_tags
+from chapkit_flows.lineage.engine import Database, open_database
+from chapkit_flows.lineage.facts import RunFact
 from chapkit_flows.lineage.migrations import REVISIONS, read_revision
 from chapkit_flows.lineage.migrations.upgrade import downgrade, make_config
-from chapkit_flows.testing.databases import make_training, record_run
+from chapkit_flows.testing.facts import make_training, record_chain, record_run
+
+OPEN = """
+open_database(url).close()
+"""
+KILLED_UPGRADING = """
+import os, signal
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+
+def kill(connection, cursor, statement, *rest):
+    if "ix_lineage_artifact_created_at_id" in statement:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+event.listen(Engine, "before_cursor_execute", kill)
+open_database(url)
+"""
+
+
+def go_back(url: str, revision: str) -> tuple[RunFact, RunFact]:
+    """Bring a new database with facts in it back to an older revision; return its runs, newest first."""
+    database = open_database(url)
+    training, prediction = record_chain(database)
+    set_tags(database, training.id, {"site": "A"}, by="ana")
+    with database.write() as session:
+        downgrade(session.connection(), revision)
+    database.close()
+    return prediction, training
+
+
+def find_revision(database: Database) -> str | None:
+    with database.read() as session:
+        return read_revision(session.connection())
 
 
 def test_known_revisions_are_the_scripts(url: str) -> None:
@@ -35,3 +71,42 @@ def test_older_database_is_upgraded(url: str) -> None:
     runs = query.list_runs(database)
     database.close()
     assert (["lineage_alembic_version"], REVISIONS[-1], []) == (tables, revision, runs)
+
+
+@on_every_database
+@pytest.mark.parametrize("revision", REVISIONS[:-1])
+def test_facts_survive_the_way_down_and_up(url: str, revision: str) -> None:
+    """What an older revision can hold is as it was after going back to it and up again; the rest can be said again."""
+    prediction, training = go_back(url, revision)
+    database = open_database(url)
+    found, said = query.list_runs(database), history(database, training.id)
+    tags = set_tags(database, training.id, {"site": "B"}, by="ana")
+    standing, current = load_tags(database, [training.id]), find_revision(database)
+    database.close()
+    kept = ["set"] if revision >= "0002" else []
+    assert ([prediction, training], kept) == (found, [item.action for item in said])
+    assert ({training.id: tags}, REVISIONS[-1]) == (standing, current)
+
+
+@on_every_database
+def test_processes_upgrade_at_once(url: str, run_together: RunTogether) -> None:
+    """Two processes that open an older database at once upgrade it once."""
+    runs = go_back(url, REVISIONS[0])
+    ends = run_together(OPEN, 2)
+    assert [(0, "")] * 2 == [(end.returncode, end.stderr) for end in ends]
+    database = open_database(url)
+    found, current = query.list_runs(database), find_revision(database)
+    database.close()
+    assert ([*runs], REVISIONS[-1]) == (found, current)
+
+
+@on_every_database
+def test_killed_while_upgrading(url: str, run_together: RunTogether) -> None:
+    """A process killed in the middle of an upgrade leaves a database that the next one upgrades to its end."""
+    runs = go_back(url, REVISIONS[0])
+    (end,) = run_together(KILLED_UPGRADING, 1)
+    assert end.returncode < 0
+    database = open_database(url)
+    found, current = query.list_runs(database), find_revision(database)
+    database.close()
+    assert ([*runs], REVISIONS[-1]) == (found, current)

@@ -1,15 +1,15 @@
-"""Several processes on one SQLite file, and processes that are killed."""
+"""Several processes on one database, and processes that are killed."""
 
 from __future__ import annotations
 
 import signal
 
 import pytest
-from conftest import RunTogether
+from conftest import RunTogether, on_every_database
 
 from chapkit_flows.lineage import query, record
 from chapkit_flows.lineage.engine import open_database
-from chapkit_flows.testing.databases import make_training
+from chapkit_flows.testing.facts import make_training
 
 RECORD_25 = """
 from chapkit_flows.refs import new_id
@@ -50,6 +50,7 @@ open_database(url)
 """
 
 
+@on_every_database
 def test_eight_processes_record_at_once(url: str, run_together: RunTogether) -> None:
     """Of 200 runs that eight processes record at once none is lost and none finds the database locked."""
     database = open_database(url)
@@ -61,6 +62,7 @@ def test_eight_processes_record_at_once(url: str, run_together: RunTogether) -> 
     assert (200, 201) == (len(runs), len(artifacts))
 
 
+@on_every_database
 def test_processes_make_the_tables_at_once(url: str, run_together: RunTogether) -> None:
     """Processes that open a new database at once migrate it once, and all can use it."""
     ends = run_together(OPEN_AND_RECORD, 6)
@@ -71,6 +73,7 @@ def test_processes_make_the_tables_at_once(url: str, run_together: RunTogether) 
     assert [6] == [len(runs)]
 
 
+@on_every_database
 @pytest.mark.parametrize(
     ("moment", "statement"),
     [
@@ -94,6 +97,7 @@ def test_killed_in_the_middle(url: str, run_together: RunTogether, moment: str, 
     assert (left.id, "completed", 1) == (finished.id, finished.status, len(finished.outputs))
 
 
+@on_every_database
 def test_killed_while_migrating(url: str, run_together: RunTogether) -> None:
     """A process killed while it makes the tables leaves a file that the next one can use."""
     (end,) = run_together(KILLED_MIGRATING, 1)

@@ -6,7 +6,7 @@ import uuid
 from pathlib import Path
 
 import pytest
-from postgresql import create_database, url_of_database
+from postgresql import create_postgresql_database
 from worlds import World
 
 from chapkit_flows import Resources
@@ -45,9 +45,7 @@ def test_restores_into_another_kind(world: World, target: Store, postgresql: str
     """What was SQLite and a folder becomes PostgreSQL and another kind of storage."""
     run = world.train(b"table", a=b"1")
     backup(world.resources, target)
-    name = f"restored_{new_id().lower()}"
-    create_database(postgresql, name)
-    database = open_database(url_of_database(postgresql, name))
+    database = open_database(create_postgresql_database(postgresql, f"restored_{new_id().lower()}"))
     store = open_store(f"memory://{uuid.uuid4().hex}")
     try:
         restore(target, Resources(store=store, database=database))

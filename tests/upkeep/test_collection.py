@@ -14,7 +14,7 @@ from chapkit_flows.lineage import record
 from chapkit_flows.lineage.deletions import find_deletion, record_deletions
 from chapkit_flows.lineage.facts import Deletion
 from chapkit_flows.refs import ArtifactRef, new_id, now
-from chapkit_flows.testing.databases import make_run
+from chapkit_flows.testing.facts import make_run
 from chapkit_flows.upkeep.collection import Policy, collect, explain, find_dead
 from chapkit_flows.upkeep.trash import restore
 
@@ -112,6 +112,14 @@ def test_keeps_what_is_new_in_the_trash(world: World) -> None:
     world.age(1000)
     assert () == collect(world.resources, POLICY).dead
     assert (model.id,) == restore(world.resources, [model.id], actor="bo")
+
+
+def test_longer_retention_after_a_shorter_one(world: World) -> None:
+    """What was given up under a shorter retention is not missed under a longer one."""
+    throw_away(world, world.train(a=b"1").output("model"), days=1)
+    world.age(8)
+    assert 2 == collect(world.resources, Policy(retention=timedelta(0))).removed
+    assert () == collect(world.resources, POLICY).dead
 
 
 def test_keeps_what_another_artifact_needs(world: World) -> None:

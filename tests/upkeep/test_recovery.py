@@ -18,7 +18,7 @@ from chapkit_flows.lineage.dump import dump
 from chapkit_flows.lineage.engine import open_database
 from chapkit_flows.lineage.facts import Deletion
 from chapkit_flows.refs import new_id, now
-from chapkit_flows.testing.databases import make_run
+from chapkit_flows.testing.facts import make_run
 from chapkit_flows.upkeep.recovery import rebuild
 from chapkit_flows.upkeep.rehearsal import rehearse
 from chapkit_flows.upkeep.trash import delete, restore

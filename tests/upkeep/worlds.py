@@ -18,7 +18,7 @@ from chapkit_flows.lineage import record
 from chapkit_flows.lineage.engine import open_database
 from chapkit_flows.lineage.facts import Edge, Outcome, RunFact
 from chapkit_flows.refs import ArtifactRef, new_id
-from chapkit_flows.testing.databases import make_code, make_config, make_run
+from chapkit_flows.testing.facts import make_code, make_config, make_run
 from chapkit_flows.upkeep.integrity import Scope, check
 
 DAY = 24 * 3600.0

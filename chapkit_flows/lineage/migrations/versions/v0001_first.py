@@ -8,6 +8,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import mysql
 
+from chapkit_flows.lineage.migrations.changes import create_index, create_table, drop_table
+
 revision = "0001"
 down_revision = None
 branch_labels = None
@@ -31,7 +33,7 @@ def upgrade() -> None:
 
 
 def create_versions() -> None:
-    op.create_table(
+    create_table(
         "lineage_config_version",
         sa.Column("digest", DIGEST, nullable=False),
         sa.Column("block_type", NAME, nullable=False),
@@ -41,7 +43,7 @@ def create_versions() -> None:
         sa.PrimaryKeyConstraint("digest", name="pk_lineage_config_version"),
         **OPTIONS,
     )
-    op.create_table(
+    create_table(
         "lineage_code_version",
         sa.Column("digest", DIGEST, nullable=False),
         sa.Column("git_commit", WORD),
@@ -56,7 +58,7 @@ def create_versions() -> None:
 
 
 def create_runs() -> None:
-    op.create_table(
+    create_table(
         "lineage_run",
         sa.Column("id", ID, nullable=False),
         sa.Column("flow", WORD, nullable=False),
@@ -80,15 +82,15 @@ def create_runs() -> None:
         sa.ForeignKeyConstraint(["code_digest"], ["lineage_code_version.digest"], name="fk_lineage_run_code_digest"),
         **OPTIONS,
     )
-    op.create_index("ix_lineage_run_flow_id", "lineage_run", ["flow", "id"])
-    op.create_index("ix_lineage_run_model_id", "lineage_run", ["model", "id"])
-    op.create_index("ix_lineage_run_status_id", "lineage_run", ["status", "id"])
-    op.create_index("ix_lineage_run_config_digest", "lineage_run", ["config_digest"])
-    op.create_index("ix_lineage_run_code_digest", "lineage_run", ["code_digest"])
+    create_index("ix_lineage_run_flow_id", "lineage_run", ["flow", "id"])
+    create_index("ix_lineage_run_model_id", "lineage_run", ["model", "id"])
+    create_index("ix_lineage_run_status_id", "lineage_run", ["status", "id"])
+    create_index("ix_lineage_run_config_digest", "lineage_run", ["config_digest"])
+    create_index("ix_lineage_run_code_digest", "lineage_run", ["code_digest"])
 
 
 def create_artifacts() -> None:
-    op.create_table(
+    create_table(
         "lineage_artifact",
         sa.Column("id", ID, nullable=False),
         sa.Column("kind", WORD, nullable=False),
@@ -105,12 +107,12 @@ def create_artifacts() -> None:
         sa.UniqueConstraint("ingest_key", name="uq_lineage_artifact_ingest_key"),
         **OPTIONS,
     )
-    op.create_index("ix_lineage_artifact_kind_id", "lineage_artifact", ["kind", "id"])
-    op.create_index("ix_lineage_artifact_digest_id", "lineage_artifact", ["digest", "id"])
+    create_index("ix_lineage_artifact_kind_id", "lineage_artifact", ["kind", "id"])
+    create_index("ix_lineage_artifact_digest_id", "lineage_artifact", ["digest", "id"])
 
 
 def create_edges() -> None:
-    op.create_table(
+    create_table(
         "lineage_run_artifact",
         sa.Column("run_id", ID, nullable=False),
         sa.Column("direction", WORD, nullable=False),
@@ -122,7 +124,7 @@ def create_edges() -> None:
         sa.CheckConstraint("direction IN ('input', 'output')", name=op.f("ck_lineage_run_artifact_direction")),
         **OPTIONS,
     )
-    op.create_index(
+    create_index(
         "ix_lineage_run_artifact_artifact_id_direction_run_id_role",
         "lineage_run_artifact",
         ["artifact_id", "direction", "run_id", "role"],
@@ -130,7 +132,7 @@ def create_edges() -> None:
 
 
 def create_metrics() -> None:
-    op.create_table(
+    create_table(
         "lineage_metric",
         sa.Column("run_id", ID, nullable=False),
         sa.Column("subject_id", ID, nullable=False),
@@ -140,9 +142,9 @@ def create_metrics() -> None:
         sa.ForeignKeyConstraint(["run_id"], ["lineage_run.id"], name="fk_lineage_metric_run_id"),
         **OPTIONS,
     )
-    op.create_index("ix_lineage_metric_name_value_run_id", "lineage_metric", ["name", "value", "run_id"])
+    create_index("ix_lineage_metric_name_value_run_id", "lineage_metric", ["name", "value", "run_id"])
 
 
 def downgrade() -> None:
     for table in ("metric", "run_artifact", "artifact", "run", "code_version", "config_version"):
-        op.drop_table(f"lineage_{table}")
+        drop_table(f"lineage_{table}")

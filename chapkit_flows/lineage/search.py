@@ -1,0 +1,171 @@
+"""Find runs and artifacts by a filter; `filters.py` says how one is written."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sqlalchemy import Select, SQLColumnExpression, Subquery, func, select
+from sqlalchemy.orm import Session
+
+from chapkit_flows.lineage.conditions import ARTIFACT, RUN, Subject, build, build_ids, has_one_value
+from chapkit_flows.lineage.engine import Database
+from chapkit_flows.lineage.facts import RunFact
+from chapkit_flows.lineage.filters import Comparison, Condition, Either, Every, Not, parse
+from chapkit_flows.lineage.query import page
+from chapkit_flows.lineage.rows import load_runs, to_artifact
+from chapkit_flows.lineage.tables import ArtifactRow, RunRow
+from chapkit_flows.refs import ArtifactRef
+
+FEW = 2_000
+"""What so few rows meet is found by index and sorted; what more meet is come upon soon by trying the newest."""
+
+
+def search_runs(
+    database: Database,
+    where: str,
+    *,
+    equals: Mapping[str, str | None] | None = None,
+    limit: int = 50,
+    before: str | None = None,
+) -> list[RunFact]:
+    """The runs that a filter is true of, newest first.
+
+    Args:
+        database: To read.
+        where: The filter.
+        equals: What some fields must be besides; None for anything.
+        limit: Length of a page.
+        before: The id of the last run on the page before.
+
+    Raises:
+        InvalidFilter: `where` is not a filter.
+        InvalidId: `before` is not an id.
+    """
+    condition = _read(where, equals or {}, RUN)
+    with database.read() as session:
+        query, run_id = _select(session, select(RunRow), condition, RUN)
+        return load_runs(session, session.scalars(page(query, run_id, limit, before)).all())
+
+
+def search_artifacts(
+    database: Database,
+    where: str,
+    *,
+    equals: Mapping[str, str | None] | None = None,
+    limit: int = 50,
+    before: str | None = None,
+) -> list[ArtifactRef]:
+    """The artifacts that a filter is true of, newest first.
+
+    `model` is true of what runs of the model read or wrote, `metric.NAME` of what a run with the metric wrote.
+
+    Args:
+        database: To read.
+        where: The filter.
+        equals: What some fields must be besides; None for anything.
+        limit: Length of a page.
+        before: The id of the last artifact on the page before.
+
+    Raises:
+        InvalidFilter: `where` is not a filter.
+        InvalidId: `before` is not an id.
+    """
+    condition = _read(where, equals or {}, ARTIFACT)
+    with database.read() as session:
+        query, artifact_id = _select(session, select(ArtifactRow), condition, ARTIFACT)
+        return [to_artifact(row) for row in session.scalars(page(query, artifact_id, limit, before))]
+
+
+def _read(where: str, equals: Mapping[str, str | None], subject: Subject) -> Every:
+    condition = parse(where, subject.vocabulary)
+    more = [
+        Comparison(field=field, operator="=", values=(value,)) for field, value in equals.items() if value is not None
+    ]
+    parts = condition.parts if isinstance(condition, Every) else (condition,)
+    return Every((*parts, *more))
+
+
+def _select(
+    session: Session, query: Select[Any], condition: Every, subject: Subject
+) -> tuple[Select[Any], SQLColumnExpression[Any]]:
+    """The query for what a condition is true of, and the column of ids to order it by.
+
+    The databases' own planners do not find the shortest way: SQLite keeps no statistics, and how often a metric
+    is below a number depends on the number.
+    """
+    dialect = session.get_bind().dialect.name
+    few = _narrow(session, condition, subject)
+    tagged = next((tag for part in condition.parts if (tag := _find_tag(part, subject, dialect))), None)
+    rest = condition.parts
+    if few is not None and few.count <= FEW:
+        # A list, not a query: PostgreSQL guesses wrong how much a condition on names and values of metrics finds.
+        found = {found_id for ids in few.ids for found_id in session.scalars(ids)}
+        query = query.where(subject.id.in_(found))
+        rest = tuple(part for part in rest if part not in few.met)
+    elif tagged is not None:
+        # The index of a tag has its ids in order: the newest are tried, and nothing else is.
+        part, ids = tagged
+        query = query.join(ids, ids.c.subject_id == subject.id)
+        subject = replace(subject, id=ids.c.subject_id)
+        rest = tuple(other for other in rest if other != part)
+    return query.where(build(Every(rest), subject, dialect)), subject.id
+
+
+def _find_tag(part: Condition, subject: Subject, dialect: str) -> tuple[Comparison, Subquery] | None:
+    """The part and its ids, if it is that a tag has a certain value."""
+    if not isinstance(part, Comparison) or (part.field, part.operator) != ("tag", "=") or part.key is None:
+        return None
+    ids = build_ids([part], subject, dialect)
+    return None if ids is None else (part, ids.subquery())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Candidates:
+    """Queries by index that together find everything a condition can be true of.
+
+    Attributes:
+        count: How much they find at most; counted to a little above FEW.
+        met: The parts of the condition that are true of all they find.
+    """
+
+    count: int
+    ids: tuple[Select[Any], ...]
+    met: tuple[Condition, ...] = ()
+
+
+def _narrow(session: Session, condition: Condition, subject: Subject) -> _Candidates | None:
+    """The shortest way to the candidates; None where only trying each row tells."""
+    match condition:
+        case Comparison():
+            return _count(session, [condition], subject)
+        case Every(parts):
+            found = [_count(session, group, subject) for group in _ranges(parts, subject)]
+            nested = [_narrow(session, part, subject) for part in parts if not isinstance(part, Comparison)]
+            found += [replace(way, met=()) for way in nested if way]
+            return min((way for way in found if way), key=lambda way: way.count, default=None)
+        case Either(parts):
+            ways = [way for part in parts if (way := _narrow(session, part, subject))]
+            ids = tuple(query for way in ways for query in way.ids)
+            return _Candidates(count=sum(way.count for way in ways), ids=ids) if len(ways) == len(parts) else None
+        case Not():
+            return None
+
+
+def _count(session: Session, comparisons: list[Comparison], subject: Subject) -> _Candidates | None:
+    ids = build_ids(comparisons, subject, session.get_bind().dialect.name)
+    if ids is None:
+        return None
+    count = session.scalar(select(func.count()).select_from(ids.limit(FEW + 1).subquery()))
+    return _Candidates(count=count or 0, ids=(ids,), met=tuple(comparisons))
+
+
+def _ranges(parts: tuple[Condition, ...], subject: Subject) -> list[list[Comparison]]:
+    """The comparisons, those together that make a range of one value."""
+    groups: defaultdict[object, list[Comparison]] = defaultdict(list)
+    for part in parts:
+        if isinstance(part, Comparison):
+            groups[(part.field, part.key) if has_one_value(part, subject) else part].append(part)
+    return list(groups.values())
