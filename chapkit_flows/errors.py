@@ -8,6 +8,7 @@
     ├── DataError
     │   ├── DataNotFound
     │   ├── UnreadableTable
+    │   │   └── EmptyTable
     │   ├── InvalidPeriod
     │   └── InvalidGeo
     ├── ModelError
@@ -36,7 +37,9 @@
     ├── UpkeepError
     │   ├── BackupNotFound
     │   └── NotEmpty
-    └── ServerUnavailable
+    ├── InvalidSetting
+    ├── ServerUnavailable
+    └── ServerRefused
 
 Each message names the thing that is wrong and what to do about it. A class's docstring is its default
 message. The command line prints the message alone and exits with `exit_code`.
@@ -89,6 +92,10 @@ class DataNotFound(DataError):
 
 class UnreadableTable(DataError):
     """The file is not a table this package reads. Save it as UTF-8 CSV with commas, or as Parquet."""
+
+
+class EmptyTable(UnreadableTable):
+    """The table has no rows, and not even a header line. Give a header line and one row per place and period."""
 
 
 class InvalidPeriod(DataError):
@@ -212,5 +219,13 @@ class NotEmpty(UpkeepError):
     """The lineage database has runs already. Restore and rebuild write into an empty one only."""
 
 
+class InvalidSetting(ChapkitFlowsError):
+    """A setting does not fit its field. Correct or unset its environment variable."""
+
+
 class ServerUnavailable(ChapkitFlowsError):
     """The Prefect server does not answer. Start it with `prefect server start`, or check PREFECT_API_URL."""
+
+
+class ServerRefused(ChapkitFlowsError):
+    """The Prefect server refused a request. See its answer; it may want PREFECT_API_AUTH_STRING."""

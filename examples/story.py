@@ -48,13 +48,17 @@ def main(example: str, folder: Path) -> None:
         "PREFECT_INTEGRATIONS_CHAPKIT_FLOWS_HOME": str((folder / "home").absolute()),
     }
     environment.pop("PREFECT_API_URL", None)
-    run("sample-data", model, "--out", data, environment=environment)
+    # Told again, the story replaces what it made before.
+    run("sample-data", model, "--out", data, "--force", environment=environment)
     given = ("--data", data / "training.csv", "--geo", data / "geo.json")
     trained = make("train", model, *given, environment=environment)
     given = ("--historic", data / "historic.csv", "--future", data / "future.csv", "--geo", data / "geo.json")
-    predicted = make("predict", trained, *given, "--out", folder / "forecast.csv", environment=environment)
+    out = folder / "forecast.csv"
+    predicted = make("predict", trained, *given, "--out", out, "--force", environment=environment)
     run("lineage", predicted, "--up", environment=environment)
-    print(f"\nThe forecast is in {folder / 'forecast.csv'}.")
+    print(f"\nThe forecast is in {out}. What made it is kept in {folder / 'home'}; to look further:")
+    print(f"  export PREFECT_INTEGRATIONS_CHAPKIT_FLOWS_HOME={shlex.quote(str(folder / 'home'))}")
+    print(f"  chapkit-flows runs list\n  chapkit-flows artifacts show {predicted}")
 
 
 if __name__ == "__main__":

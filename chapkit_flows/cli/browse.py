@@ -19,16 +19,17 @@ from chapkit_flows.artifacts.trees import get_tree, zip_tree
 from chapkit_flows.cli.annotations import tags_text
 from chapkit_flows.cli.output import (
     describe_artifact,
+    flatten,
     how_long,
     print_facts,
     print_json,
     print_line,
     print_table,
-    show_transfer,
     size_text,
     when,
     whole_path,
 )
+from chapkit_flows.cli.progress import show_transfer
 from chapkit_flows.cli.runs import write_prediction
 from chapkit_flows.errors import DataError
 from chapkit_flows.lineage.annotations import history, load_tags
@@ -41,6 +42,8 @@ from chapkit_flows.lineage.search import search_artifacts, search_runs
 from chapkit_flows.refs import ArtifactRef
 from chapkit_flows.resources import open_resources
 
+_LOOKED_THROUGH = 200  # runs, to name models
+_AS_CSV = ("prediction", "dataset")
 _SUFFIXES = {
     "text/csv": ".csv",
     "application/vnd.apache.parquet": ".parquet",
@@ -55,18 +58,21 @@ def list_runs_(options: argparse.Namespace) -> int:
     database = open_resources().database
     chosen = {"flow": options.flow, "model": options.model, "status": options.status}
     if options.where is None:
-        runs = list_runs(database, **chosen, limit=options.limit, before=options.before)
+        runs = list_runs(database, **chosen, limit=options.limit + 1, before=options.before)
     else:
-        runs = search_runs(database, options.where, equals=chosen, limit=options.limit, before=options.before)
+        runs = search_runs(database, options.where, equals=chosen, limit=options.limit + 1, before=options.before)
     if options.json:
-        tags = load_tags(database, [run.id for run in runs])
-        print_json({"runs": [run.to_dict() | {"tags": tags[run.id]} for run in runs]})
+        page = runs[: options.limit]
+        tags = load_tags(database, [run.id for run in page])
+        print_json({"runs": [run.to_dict() | {"tags": tags[run.id]} for run in page]})
         return 0
     rows = [
         (run.id, run.flow, run.model, run.status, when(run.started_at), how_long(run.started_at, run.finished_at))
         for run in runs
     ]
     _print_page(("id", "flow", "model", "status", "started", "took"), rows, options, "runs")
+    if not runs:
+        _print_known_models(options.model)
     return 0
 
 
@@ -112,10 +118,10 @@ def _run_facts(run: RunFact) -> list[tuple[str, object]]:
     ]
     if run.error:
         facts.append(("Error", run.error))
-    facts += [(f"  {name}", value) for name, value in run.parameters.items()]
+    facts += flatten(run.parameters)
     if run.config is not None:
         facts.append(("Config", f"{run.config.name or 'not saved'}  {run.config.digest}"))
-        facts += [(f"  {name}", value) for name, value in run.config.content.items()]
+        facts += flatten(run.config.content)
     if run.code is not None:
         changed = ", with local changes" if run.code.dirty else ""
         facts.append(("Code", f"commit {run.code.git_commit}{changed}" if run.code.git_commit else "not in git"))
@@ -132,18 +138,21 @@ def list_artifacts_(options: argparse.Namespace) -> int:
     database = open_resources().database
     chosen = {"kind": options.kind, "model": options.model, "digest": digest}
     if options.where is None:
-        found = list_artifacts(database, **chosen, limit=options.limit, before=options.before)
+        found = list_artifacts(database, **chosen, limit=options.limit + 1, before=options.before)
     else:
-        found = search_artifacts(database, options.where, equals=chosen, limit=options.limit, before=options.before)
+        found = search_artifacts(database, options.where, equals=chosen, limit=options.limit + 1, before=options.before)
     if options.json:
-        tags = load_tags(database, [artifact.id for artifact in found])
-        print_json({"artifacts": [_artifact_json(artifact) | {"tags": tags[artifact.id]} for artifact in found]})
+        page = found[: options.limit]
+        tags = load_tags(database, [artifact.id for artifact in page])
+        print_json({"artifacts": [_artifact_json(artifact) | {"tags": tags[artifact.id]} for artifact in page]})
         return 0
     rows = [
         (artifact.id, artifact.kind, size_text(artifact.size), when(artifact.created_at), describe_artifact(artifact))
         for artifact in found
     ]
     _print_page(("id", "kind", "size", "made", "what"), rows, options, "artifacts")
+    if not found:
+        _print_known_models(options.model)
     return 0
 
 
@@ -174,7 +183,7 @@ def show_artifact(options: argparse.Namespace) -> int:
         ("Size", size_text(artifact.size)),
         ("Type", f"{artifact.media_type} ({artifact.codec})"),
     ]
-    facts += [(f"  {name}", value) for name, value in artifact.metadata.items()]
+    facts += flatten(artifact.metadata)
     print_facts([*facts, *_annotation_facts(tags, said)])
     return 0
 
@@ -193,6 +202,9 @@ def download(options: argparse.Namespace) -> int:
     if target.exists():
         raise DataError(f"{target} exists already. Remove it, or choose another --out.")
     if artifact.codec == "parquet" and target.suffix == ".csv":
+        if artifact.kind not in _AS_CSV:
+            refusal = f"{artifact.id} is a table whose index CSV would lose."
+            raise DataError(f"{refusal} Choose an --out that ends in .parquet.")
         write_prediction(artifact.id, target)
     else:
         with show_transfer(artifact.size, options) as progress, whole_path(target) as part:
@@ -220,7 +232,7 @@ def _default_name(artifact: ArtifactRef) -> str:
     if artifact.kind == "dataset" and name:
         return str(name)
     if artifact.codec == "parquet":
-        return f"{artifact.id}.csv"
+        return f"{artifact.id}.csv" if artifact.kind in _AS_CSV else f"{artifact.id}.parquet"
     suffix = "" if artifact.codec == "folder" else _SUFFIXES.get(artifact.media_type, ".bin")
     return f"{artifact.id}{suffix}"
 
@@ -234,10 +246,10 @@ def show_lineage(options: argparse.Namespace) -> int:
         return 0
     console = Console(width=None if sys.stdout.isatty() else 200)
     start = graph.nodes[0]
-    if up:
-        console.print(_tree(graph, start, upward=True, title="made from"))
-    if down:
-        console.print(_tree(graph, start, upward=False, title="used for"))
+    trees = [_tree(graph, start, upward=True, title="made from")] if up else []
+    trees += [_tree(graph, start, upward=False, title="used for")] if down else []
+    for tree in [tree for tree in trees if tree.children] or trees[:1]:
+        console.print(tree)
     if graph.truncated:
         print_line("The graph is larger than what is shown. Follow one of the ids, or lower --depth.")
     return 0
@@ -282,9 +294,19 @@ def _label(node: Node, role: str = "") -> str:
 def _print_page(
     columns: Sequence[str], rows: Sequence[Sequence[object]], options: argparse.Namespace, what: str
 ) -> None:
+    """Print a page of rows, of which there is one more than the page holds if there is another page."""
     if not rows:
         print_line(f"No {what}." if options.before is None else f"No more {what}.")
         return
-    print_table(columns, rows)
-    if len(rows) == options.limit:
-        print_line(f"\nMore: --before {rows[-1][0]}")
+    page = rows[: options.limit]
+    print_table(columns, page)
+    if len(rows) > len(page):
+        print_line(f"\nMore: --before {page[-1][0]}")
+
+
+def _print_known_models(asked: str | None) -> None:
+    """After a search for a model that found nothing: the models that there is something of."""
+    known = {run.model for run in list_runs(open_resources().database, limit=_LOOKED_THROUGH)}
+    if asked is not None and asked not in known:
+        names = ", ".join(sorted(known)) or "none"
+        print_line(f"No run of a model {asked!r} is known. Models that have run lately: {names}.")

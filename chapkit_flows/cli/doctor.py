@@ -17,6 +17,8 @@ from prefect.settings import PREFECT_API_URL
 
 from chapkit_flows import __version__
 from chapkit_flows.cli.output import print_json, print_line, print_table
+from chapkit_flows.cli.server import explain_refusal
+from chapkit_flows.data.sources import mask_uri
 from chapkit_flows.errors import ChapkitFlowsError
 from chapkit_flows.lineage.engine import open_database
 from chapkit_flows.lineage.query import list_runs
@@ -69,16 +71,15 @@ def _server() -> Finding:
 
     try:
         trouble, theirs = asyncio.run(ask())
-    except (httpx.HTTPError, RuntimeError) as error:
+    except (httpx.HTTPError, RuntimeError, ValueError) as error:  # ValueError: an answer that is not JSON
         trouble, theirs = error, ""
     if trouble is not None:
-        detail = f"{url} does not answer: {trouble}. Start it with: prefect server start"
-        return Finding(check="server", status="error", detail=detail)
+        return Finding(check="server", status="error", detail=str(explain_refusal(url, trouble)))
     mine = version("prefect")
     if theirs.split(".")[:2] != mine.split(".")[:2]:
-        detail = f"{url} runs Prefect {theirs}, this installation {mine}. Use the same minor version."
+        detail = f"{mask_uri(url)} runs Prefect {theirs}, this installation {mine}. Use the same minor version."
         return Finding(check="server", status="warning", detail=detail)
-    return Finding(check="server", status="ok", detail=f"{url}, Prefect {theirs}")
+    return Finding(check="server", status="ok", detail=f"{mask_uri(url)}, Prefect {theirs}")
 
 
 def _database(settings: ChapkitFlowsSettings) -> Finding:

@@ -8,10 +8,10 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from chapkit_flows import __version__
-from chapkit_flows.errors import ChapkitFlowsError
+from chapkit_flows.errors import ChapkitFlowsError, DataError
 
 MODEL_HELP = "path/to/file.py:name, or the name of an installed model"
 URI_HELP = "a path, any fsspec URL, or artifact://ID; CSV or Parquet"
@@ -39,20 +39,43 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.environ.setdefault(name, value)
     if not options.verbose:
         os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
-    command: Callable[[argparse.Namespace], int] = _find_command(options.command)
     try:
-        return command(options)
-    except ChapkitFlowsError as error:
-        _find_command("output:show_error")(error, options)
-        return error.exit_code
+        return _run(options, sys.argv[1:] if arguments is None else arguments)
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)
         return 130
 
 
-def _find_command(place: str) -> Callable[..., int]:
+def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
+    try:
+        _check_text(arguments)
+        command: Callable[[argparse.Namespace], int] = _find_command(options.command)
+        return command(options)
+    except ChapkitFlowsError as error:
+        return _show(error, options)
+    except ValueError as error:
+        # Settings are read where they are first needed: by Prefect as soon as it is imported.
+        refusal: ChapkitFlowsError | None = _find_command("output:refuse_setting")(error)
+        if refusal is None:
+            raise
+        return _show(refusal, options)
+
+
+def _show(error: ChapkitFlowsError, options: argparse.Namespace) -> int:
+    code: int = _find_command("output:show_error")(error, options)
+    return code
+
+
+def _check_text(arguments: Sequence[str]) -> None:
+    """Refuse what is not UTF-8: it could neither be sent to a server nor printed."""
+    for argument in arguments:
+        if any("\ud800" <= letter <= "\udfff" for letter in argument):
+            raise DataError(f"The argument {argument!a} is not UTF-8 text. Rename the file, and pass its new name.")
+
+
+def _find_command(place: str) -> Callable[..., Any]:
     module, _, name = place.partition(":")
-    function: Callable[..., int] = getattr(importlib.import_module(f"chapkit_flows.cli.{module}"), name)
+    function: Callable[..., Any] = getattr(importlib.import_module(f"chapkit_flows.cli.{module}"), name)
     return function
 
 
@@ -101,6 +124,7 @@ def _add_runs(commands: Commands) -> None:
     _add_geo(predict)
     _add_horizon(predict)
     predict.add_argument("--out", metavar="FILE", type=Path, help="also write the prediction there (.csv or .parquet)")
+    _add_force(predict)
     predict.add_argument("--model", metavar="MODEL", help="where the model is now, if its file has moved")
 
     validate = _add(commands, "validate", "runs:validate", "check inputs without running the model")
@@ -111,6 +135,10 @@ def _add_runs(commands: Commands) -> None:
     validate.add_argument("--historic", metavar="URI", help="data up to the forecast")
     validate.add_argument("--future", metavar="URI", help="covariates of the periods to predict")
     _add_geo(validate)
+
+
+def _add_force(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--force", action="store_true", help="replace files that are there")
 
 
 def _add_geo(parser: argparse.ArgumentParser) -> None:
@@ -260,6 +288,7 @@ def _add_operations(commands: Commands) -> None:
     sample = _add(commands, "sample-data", "samples:make", "make a data set that fits a model, to try it")
     sample.add_argument("model", metavar="MODEL", help=MODEL_HELP)
     sample.add_argument("--out", metavar="FOLDER", type=Path, default=Path("sample-data"), help="default: %(default)s")
+    _add_force(sample)
     sample.add_argument("--places", metavar="N", type=int, default=5, help="default: %(default)s")
     sample.add_argument("--periods", metavar="N", type=int, help="periods of training data; default: five years")
     sample.add_argument("--horizon", metavar="N", type=int, help="periods of future data; default: the config's")

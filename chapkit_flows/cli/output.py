@@ -1,13 +1,12 @@
-"""What the commands print: one JSON object, or tables and lines for people."""
+"""What the commands print: one JSON object, or tables and lines for people. It needs no Prefect."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import logging
+import re
 import shutil
 import sys
-import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -15,22 +14,17 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import prefect
-from prefect.logging.configuration import setup_logging
+from pydantic import ValidationError
+from pydantic_settings import SettingsError
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, TaskID, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-from rich.progress import Progress as Bars
+from rich.markup import escape
 from rich.table import Table
 
-from chapkit_flows.artifacts.backends import Progress
-from chapkit_flows.errors import ChapkitFlowsError, DataError, ValidationFailed
+from chapkit_flows.errors import ChapkitFlowsError, DataError, InvalidSetting, ValidationFailed
+from chapkit_flows.lineage.facts import RunFact
 from chapkit_flows.refs import ArtifactRef, Diagnostic
 
-LARGE = 64 * 1000**2
-"""From this many bytes on, a command shows how far it is."""
-
-_PREFECT = str(Path(prefect.__file__).parent)
-_RUN_LOGGERS = ("prefect.flow_runs", "prefect.task_runs")
+_SETTINGS = "PREFECT_INTEGRATIONS_CHAPKIT_FLOWS_"
 _STYLES = {"error": "bold red", "failed": "bold red", "warning": "yellow", "completed": "green", "running": "cyan"}
 
 
@@ -47,7 +41,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
         table.add_column(column, no_wrap=whole, overflow="fold")
     for row in rows:
         table.add_row(*(_styled(cell) for cell in row))
-    _console(sys.stdout).print(table)
+    console_of(sys.stdout).print(table)
 
 
 def print_facts(facts: Iterable[tuple[str, object]]) -> None:
@@ -56,8 +50,20 @@ def print_facts(facts: Iterable[tuple[str, object]]) -> None:
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in facts:
-        table.add_row(name, _styled(value))
-    _console(sys.stdout).print(table)
+        table.add_row(escape(name), _styled(value))
+    console_of(sys.stdout).print(table)
+
+
+def flatten(facts: Mapping[str, Any], depth: int = 1) -> Iterator[tuple[str, object]]:
+    """Names and values as `print_facts` takes them; what stands in a value comes below its name, further in."""
+    for name, value in facts.items():
+        if isinstance(value, Mapping) and value:
+            yield f"{'  ' * depth}{name}", " "
+            yield from flatten(value, depth + 1)
+        elif isinstance(value, list) and not any(isinstance(item, Mapping | list) for item in value):
+            yield f"{'  ' * depth}{name}", ", ".join(map(str, value)) or "none"
+        else:
+            yield f"{'  ' * depth}{name}", value
 
 
 def print_line(text: str) -> None:
@@ -67,69 +73,54 @@ def print_line(text: str) -> None:
 
 def print_diagnostics(diagnostics: Sequence[Diagnostic], *, to_stderr: bool = False) -> None:
     """Print findings as blocks: severity, code and field, then the message."""
-    console = _console(sys.stderr if to_stderr else sys.stdout)
+    console = console_of(sys.stderr if to_stderr else sys.stdout)
     for found in diagnostics:
         console.print(found.severity, style=_STYLES.get(found.severity), end=" ")
         console.print(f"{found.code}" + (f" ({found.field})" if found.field else ""), markup=False, highlight=False)
         console.print(f"  {found.message}", markup=False, highlight=False, soft_wrap=True)
 
 
-def show_error(error: ChapkitFlowsError, options: argparse.Namespace) -> int:
-    """Say what is wrong: as JSON on stdout, or in words on stderr."""
+def show_error(error: ChapkitFlowsError, options: argparse.Namespace, run: RunFact | None = None) -> int:
+    """Say what is wrong, and which run it was: as JSON on stdout, or in words on stderr."""
     diagnostics = error.diagnostics if isinstance(error, ValidationFailed) else ()
     if options.json:
         content: dict[str, Any] = {"type": type(error).__name__, "message": str(error)}
         if diagnostics:
             content["diagnostics"] = [asdict(found) for found in diagnostics]
-        print_json({"status": "failed", "error": content})
+        ids = {"run_id": run.id, "artifact_id": None, "flow_run_id": run.flow_run_id} if run else {}
+        print_json({"status": run.status if run else "failed", **ids, "error": content})
     elif diagnostics:
         print_diagnostics(diagnostics, to_stderr=True)
     else:
-        console = _console(sys.stderr)
+        console = console_of(sys.stderr)
         console.print("error", style=_STYLES["error"], end=" ")
         console.print(str(error), markup=False, highlight=False, soft_wrap=True)
+    if run is not None and not options.json:
+        say(f"Run {run.id} {run.status}; look: chapkit-flows runs show {run.id}")
     return error.exit_code
 
 
-@contextmanager
-def follow_run(options: argparse.Namespace) -> Iterator[None]:
-    """Show on stderr what the steps of a run log, and not what Prefect itself does."""
-    if not logging.getLogger(_RUN_LOGGERS[0]).handlers:
-        setup_logging()
-    loggers = [] if options.verbose else [logging.getLogger(name) for name in _RUN_LOGGERS]
-    handler = _StepHandler()
-    for logger in loggers:
-        logger.addHandler(handler)
-    try:
-        yield
-    finally:
-        for logger in loggers:
-            logger.removeHandler(handler)
+def refuse_setting(error: ValueError) -> ChapkitFlowsError | None:
+    """What to tell of a setting that does not fit its field; None if the error is about something else."""
+    if isinstance(error, SettingsError):
+        field = re.search(r'field "(\w+)"', str(error))
+        variable = f"{_SETTINGS}{field[1].upper()}" if field else "A setting"
+        return InvalidSetting(f"{variable} is not readable JSON: {error.__cause__}. Correct or unset it.")
+    if not isinstance(error, ValidationError) or not error.title.endswith("Settings"):
+        return None
+    # Prefect has settings of its own, whose variables the names of the fields alone do not tell.
+    prefix = _SETTINGS if error.title == "ChapkitFlowsSettings" else f"Prefect's {error.title}: "
+    found = [
+        f"{prefix}{'_'.join(map(str, item['loc'])).upper()}: {item['msg']}"
+        for item in error.errors(include_url=False)
+        if item["type"] != "default_factory_not_called"
+    ]
+    return InvalidSetting(f"{'; '.join(found)}. Correct or unset it.")
 
 
 def say(text: str) -> None:
     """Say on stderr what goes on."""
-    _console(sys.stderr).print(text, style="dim", markup=False, highlight=False)
-
-
-@contextmanager
-def show_transfer(size: int, options: argparse.Namespace) -> Iterator[Progress | None]:
-    """Bars on stderr while something large is moved; None, and no bars, where nobody watches."""
-    if options.json or size < LARGE or not sys.stderr.isatty():
-        yield None
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Bars(*columns, TimeRemainingColumn(), console=_console(sys.stderr), transient=True) as bars:
-        tasks: dict[str, TaskID] = {}
-        lock = threading.Lock()
-
-        def tell(what: str, count: int) -> None:
-            with lock:
-                if what not in tasks:
-                    tasks[what] = bars.add_task(what, total=size)
-            bars.advance(tasks[what], count)
-
-        yield tell
+    console_of(sys.stderr).print(text, style="dim", markup=False, highlight=False)
 
 
 @contextmanager
@@ -181,10 +172,14 @@ def describe_artifact(artifact: ArtifactRef, name: str = "") -> str:
         parts.append(f"{facts['rows']} rows, {facts['places']} places, {facts['first']} to {facts['last']}")
     if artifact.status == "failed":
         parts.append(f"failed, exit code {facts.get('exit_code')}")
+    elif not parts and artifact.kind in ("training_workspace", "prediction_workspace"):
+        code = f", exit code {facts['exit_code']}" if "exit_code" in facts else ""
+        parts.append(f"what the command left{code}")
     return " · ".join(parts)
 
 
-def _console(stream: Any) -> Console:
+def console_of(stream: Any) -> Console:
+    """A console on a stream, as wide as its screen."""
     # Output that goes to a file or a pipe is not wrapped to a guess of a screen.
     return Console(file=stream, width=None if stream.isatty() else 200, soft_wrap=False)
 
@@ -194,13 +189,3 @@ def _styled(cell: object) -> str:
     style = _STYLES.get(text)
     escaped = text.replace("[", "\\[")
     return f"[{style}]{text}[/{style}]" if style else escaped
-
-
-class _StepHandler(logging.Handler):
-    """Prints the log lines of this package, of the model and of its scripts; Prefect's own are left out."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if record.pathname.startswith(_PREFECT):
-            return
-        mark = "·" if record.levelno < logging.WARNING else "!"
-        print(f"{mark} {record.getMessage()}", file=sys.stderr, flush=True)

@@ -3,39 +3,23 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
-from collections.abc import Coroutine
-from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, TypeVar
-
-import httpx
-import yaml
-from prefect.settings import PREFECT_API_URL
-from pydantic import ValidationError
+from typing import Any
 
 from chapkit_flows.artifacts.codecs import load
+from chapkit_flows.cli.changes import read_config
 from chapkit_flows.cli.output import (
-    follow_run,
     print_diagnostics,
     print_facts,
     print_json,
     print_line,
     say,
+    show_error,
     whole_path,
 )
-from chapkit_flows.configs.block import ModelConfig
-from chapkit_flows.configs.documents import load_config
-from chapkit_flows.configs.versions import explain
+from chapkit_flows.cli.server import recorded_run, run_here, watched
 from chapkit_flows.data.tables import write_csv
-from chapkit_flows.errors import (
-    ArtifactError,
-    ConfigNotFound,
-    DataError,
-    InvalidConfig,
-    ModelNotFound,
-    ServerUnavailable,
-)
+from chapkit_flows.errors import ArtifactError, ChapkitFlowsError, ConfigNotFound, DataError, ModelNotFound
 from chapkit_flows.flows.model import Model
 from chapkit_flows.flows.results import ValidateResult
 from chapkit_flows.lineage.query import get_artifact, producer
@@ -43,18 +27,21 @@ from chapkit_flows.models.discovery import load_model
 from chapkit_flows.refs import Diagnostic
 from chapkit_flows.resources import open_resources
 
-T = TypeVar("T")
-
 
 def train(options: argparse.Namespace) -> int:
     """Train a model and print the id of the trained one."""
     model = find_model(options.model)
+    begun: list[str] = []
 
     async def work() -> Any:
         config = await read_config(model, options)
-        return await _run(model.train, config, options.data, options.geo, options.prediction_periods)
+        flow = watched(model.train, begun)
+        return await _run(flow, config, options.data, options.geo, options.prediction_periods)
 
-    result = run_here(work(), options)
+    try:
+        result = run_here(work(), options)
+    except ChapkitFlowsError as error:
+        return show_error(error, options, recorded_run(begun))
     if options.json:
         print_json(result.to_dict())
         return 0
@@ -66,12 +53,13 @@ def train(options: argparse.Namespace) -> int:
 def predict(options: argparse.Namespace) -> int:
     """Predict with a trained model and print the id of the prediction."""
     if options.out is not None:
-        _check_out(options.out)
+        _check_out(options.out, force=options.force)
     model = find_model(options.model or _model_of(options.artifact))
+    begun: list[str] = []
 
     async def work() -> Any:
         return await _run(
-            model.predict,
+            watched(model.predict, begun),
             options.artifact,
             options.historic,
             options.future,
@@ -79,9 +67,16 @@ def predict(options: argparse.Namespace) -> int:
             options.prediction_periods,
         )
 
-    result = run_here(work(), options)
+    try:
+        result = run_here(work(), options)
+    except ChapkitFlowsError as error:
+        return show_error(error, options, recorded_run(begun))
     if options.out is not None:
-        write_prediction(result.artifact_id, options.out)
+        try:
+            write_prediction(result.artifact_id, options.out)
+        except DataError as error:
+            kept = f"The prediction is kept: chapkit-flows artifacts download {result.artifact_id}"
+            raise DataError(f"{error} {kept}") from error
     if options.json:
         print_json(result.to_dict() | ({"out": str(options.out)} if options.out else {}))
         return 0
@@ -99,9 +94,12 @@ def validate(options: argparse.Namespace) -> int:
             "Pass --data to check a training, or --artifact, --historic and --future to check a prediction."
         )
 
+    if options.artifact is not None and (options.config or options.set):
+        say("With --artifact the config of the training counts: --config and --set are not looked at.")
+
     async def work() -> ValidateResult:
         try:
-            config = await read_config(model, options)
+            config = await read_config(model, options) if options.artifact is None else None
         except ConfigNotFound as error:
             missing = Diagnostic.error("config_not_found", str(error), "config")
             return ValidateResult(valid=False, diagnostics=(missing,))
@@ -131,49 +129,6 @@ def find_model(reference: str) -> Model:
     return model
 
 
-async def read_config(model: Model, options: argparse.Namespace) -> ModelConfig:
-    """The saved config that `--config` names, or the defaults; then what `--set` changes."""
-    config = await load_config(model.config, options.config) if options.config else None
-    changes = dict(_split_setting(text) for text in options.set)
-    if config is not None and not changes:
-        return config
-    try:
-        return model.config.model_validate((config.values() if config else {}) | changes)
-    except ValidationError as error:
-        raise InvalidConfig(f"The config does not fit {model.config.__name__}: {explain(error)}") from error
-
-
-def _split_setting(text: str) -> tuple[str, Any]:
-    key, equals, value = text.partition("=")
-    if not equals or not key.strip():
-        raise InvalidConfig(f"--set {text!r}: write it as key=value, such as --set n_lags=4.")
-    try:
-        return key.strip(), yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise InvalidConfig(f"--set {text!r}: the value is not readable YAML: {error}") from error
-
-
-def run_here(work: Coroutine[Any, Any, T], options: argparse.Namespace, *, follow: bool = True) -> T:
-    """Run a flow in this process, against the server that Prefect is set to, or a temporary one.
-
-    Raises:
-        ServerUnavailable: The server that Prefect is set to does not answer.
-    """
-    url = PREFECT_API_URL.value()
-    if not url and not options.json:
-        say("Starting a temporary Prefect server (20 seconds the first time, then 5) …")
-    try:
-        with follow_run(options) if follow else nullcontext():
-            return asyncio.run(work)
-    except (httpx.HTTPError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "Failed to reach API" not in str(error):
-            raise
-        raise ServerUnavailable(
-            f"The Prefect server at {url or 'this machine'} does not answer: {error}. Start it with "
-            "`prefect server start`, correct PREFECT_API_URL, or unset it to use a temporary server."
-        ) from error
-
-
 def _model_of(artifact_id: str) -> str:
     """Where the model of a trained artifact was defined."""
     database = open_resources().database
@@ -197,7 +152,7 @@ def _model_of(artifact_id: str) -> str:
     return run.entrypoint
 
 
-def _check_out(file: Path) -> None:
+def _check_out(file: Path, *, force: bool) -> None:
     """Refuse before the work what could not be written after it."""
     if file.suffix not in (".csv", ".parquet"):
         raise DataError(f"--out {file}: write a name that ends in .csv or .parquet.")
@@ -205,6 +160,8 @@ def _check_out(file: Path) -> None:
         raise DataError(f"--out {file} is a folder. Choose another name.")
     if not file.parent.is_dir():
         raise DataError(f"--out {file}: there is no folder {file.parent}. Make it first.")
+    if file.exists() and not force:
+        raise DataError(f"{file} exists already. Remove it, choose another --out, or replace it with --force.")
 
 
 def write_prediction(artifact_id: str, file: Path) -> None:

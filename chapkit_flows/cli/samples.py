@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import filecmp
+import tempfile
+from pathlib import Path
 
 from chapkit_flows.cli.output import print_facts, print_json, print_line
 from chapkit_flows.cli.runs import find_model
 from chapkit_flows.data.periods import PeriodType
-from chapkit_flows.data.samples import SampleSpec, make_sample, write_sample
+from chapkit_flows.data.samples import Sample, SampleSpec, make_sample, write_sample
 from chapkit_flows.errors import DataError
+from chapkit_flows.flows.model import Model
 
 _CENTURY: dict[PeriodType, int] = {"weekly": 5200, "monthly": 1200}
 _FIVE_YEARS: dict[PeriodType, int] = {"weekly": 260, "monthly": 60}
@@ -17,7 +21,7 @@ _FIVE_YEARS: dict[PeriodType, int] = {"weekly": 260, "monthly": 60}
 def make(options: argparse.Namespace) -> int:
     """Write training, historic and future data and polygons that fit a model's contract."""
     model = find_model(options.model)
-    horizon = options.horizon if options.horizon is not None else model.config().prediction_periods
+    horizon = options.horizon if options.horizon is not None else _default_horizon(model)
     period_type: PeriodType = "weekly" if model.period_type == "weekly" else "monthly"
     periods = options.periods if options.periods is not None else _FIVE_YEARS[period_type]
     most = _CENTURY[period_type]
@@ -35,7 +39,7 @@ def make(options: argparse.Namespace) -> int:
         seed=options.seed,
     )
     try:
-        files = write_sample(make_sample(spec), options.out)
+        files = _write(make_sample(spec), options.out, force=options.force)
     except OSError as error:
         raise DataError(f"{options.out} cannot be written: {error.strerror}. Choose another --out.") from error
     if options.json:
@@ -44,6 +48,24 @@ def make(options: argparse.Namespace) -> int:
     print_facts(files.items())
     print_line(f"\nTrain on it:\n  chapkit-flows train {options.model} --data {files['training']} --geo {files['geo']}")
     return 0
+
+
+def _default_horizon(model: Model) -> int:
+    # Not of an instance: the config may have fields that only the user can fill in.
+    default = model.config.model_fields["prediction_periods"].get_default(call_default_factory=True, validated_data={})
+    return default if isinstance(default, int) else 3
+
+
+def _write(sample: Sample, folder: Path, *, force: bool) -> dict[str, Path]:
+    """Write the files; another file under one of their names is replaced only by force."""
+    with tempfile.TemporaryDirectory(prefix="chapkit-flows-sample-") as made:
+        for file in write_sample(sample, Path(made)).values():
+            there = folder / file.name
+            if not force and there.exists() and not filecmp.cmp(there, file, shallow=False):
+                raise DataError(
+                    f"{there} exists already, with other content. Choose another --out, or replace it with --force."
+                )
+    return write_sample(sample, folder)
 
 
 def _check(name: str, value: int, *, least: int, most: int | None = None) -> None:

@@ -52,7 +52,8 @@ def restore_artifacts(options: argparse.Namespace) -> int:
 
 def show_trash(options: argparse.Namespace) -> int:
     """Print what is in the trash, the last deleted first."""
-    found = list_deletions(open_resources().database, limit=options.limit, before=options.before)
+    found = list_deletions(open_resources().database, limit=options.limit + 1, before=options.before)
+    found, more = found[: options.limit], len(found) > options.limit
     if options.json:
         print_json({"deletions": [deletion.to_dict() for deletion in found]})
         return 0
@@ -64,7 +65,7 @@ def show_trash(options: argparse.Namespace) -> int:
         for one in found
     ]
     print_table(("id", "deleted", "by", "reason", ""), rows)
-    if len(found) == options.limit:
+    if more:
         print_line(f"\nMore: --before {found[-1].id}")
     return 0
 

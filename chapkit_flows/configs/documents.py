@@ -7,19 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from prefect.blocks.core import Block
 from prefect.client.orchestration import get_client
-from prefect.exceptions import PrefectHTTPStatusError
+from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.types.names import BlockDocumentName
 from pydantic import TypeAdapter, ValidationError
 
 from chapkit_flows.configs.block import ModelConfig
 from chapkit_flows.configs.versions import explain
+from chapkit_flows.configs.yaml_values import check_keys, load_yaml
 from chapkit_flows.errors import ConfigNotFound, InvalidBlockDocument, InvalidConfig
 
 KEYS = ("block_type_slug", "name", "fields", "model")
 Change = Literal["created", "updated", "unchanged"]
+TypeChange = Literal["registered", "updated", "unchanged"]
 _NAME: TypeAdapter[str] = TypeAdapter(BlockDocumentName)
 
 
@@ -57,6 +58,28 @@ class Applied:
     change: Change
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppliedType:
+    """What happened to a block type: to its description, or to its schema."""
+
+    slug: str
+    change: TypeChange
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Application:
+    """What happened to all documents and their block types."""
+
+    types: tuple[AppliedType, ...]
+    documents: tuple[Applied, ...]
+
+    @property
+    def changed(self) -> int:
+        """How many of them were written."""
+        changes = [*(item.change for item in self.types), *(item.change for item in self.documents)]
+        return len(changes) - changes.count("unchanged")
+
+
 def read_documents(path: Path) -> list[BlockDocument]:
     """Read a YAML file, or all in a folder. One file may hold several documents.
 
@@ -81,9 +104,11 @@ def read_documents(path: Path) -> list[BlockDocument]:
 
 def _read_file(file: Path) -> Iterator[BlockDocument]:
     try:
-        loaded = list(yaml.safe_load_all(file.read_text(encoding="utf-8")))
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        loaded = load_yaml(file.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, OSError) as error:
         raise InvalidBlockDocument(f"{file} is not readable YAML: {error}") from error
+    except InvalidConfig as error:
+        raise InvalidBlockDocument(f"{file}: {error}") from error
     for content in loaded:
         if content is not None:
             yield _read_document(file, content)
@@ -104,6 +129,10 @@ def _read_document(file: Path, content: Any) -> BlockDocument:
     fields = content.get("fields")
     if not isinstance(fields, dict | None):
         raise InvalidBlockDocument(f"{file}: fields must be a mapping of names to values, not {fields!r}.")
+    try:
+        check_keys(fields or {})
+    except InvalidConfig as error:
+        raise InvalidBlockDocument(f"{file}, fields: {error}") from error
     model = content["model"]
     if ".py" in model and not Path(model).expanduser().is_absolute():
         model = str(file.parent.resolve() / model)
@@ -118,7 +147,7 @@ def _read_document(file: Path, content: Any) -> BlockDocument:
 
 async def apply_documents(
     documents: list[BlockDocument], config_type_of: Callable[[str], type[ModelConfig]]
-) -> list[Applied]:
+) -> Application:
     """Register the block types and save the documents; write only what differs.
 
     All documents are checked before the first is written.
@@ -131,7 +160,11 @@ async def apply_documents(
         InvalidConfig: A value does not fit its field.
     """
     configs = [(document, _build(document, config_type_of(document.model))) for document in documents]
-    return [await _apply(document, config) for document, config in configs]
+    types = {type(config).get_block_type_slug(): type(config) for _, config in configs}
+    return Application(
+        types=tuple([await _register(config_type) for config_type in types.values()]),
+        documents=tuple([await _apply(document, config) for document, config in configs]),
+    )
 
 
 def _build(document: BlockDocument, config_type: type[ModelConfig]) -> ModelConfig:
@@ -152,9 +185,32 @@ def _build(document: BlockDocument, config_type: type[ModelConfig]) -> ModelConf
         raise InvalidConfig(f"{document.file}: {explain(error)}") from error
 
 
-async def _apply(document: BlockDocument, config: ModelConfig) -> Applied:
-    config_type = type(config)
+async def _register(config_type: type[ModelConfig]) -> AppliedType:
+    before = await _registered(config_type)
     await config_type.aregister_type_and_schema()
+    change: TypeChange = "registered" if before is None else "updated"
+    if before == await _registered(config_type):
+        change = "unchanged"
+    return AppliedType(slug=config_type.get_block_type_slug(), change=change)
+
+
+async def _registered(config_type: type[ModelConfig]) -> tuple[dict[str, Any], bool] | None:
+    """What the server knows of a block type, and whether it has the schema that the class has now."""
+    async with get_client() as client:
+        try:
+            known = await client.read_block_type_by_slug(config_type.get_block_type_slug())
+        except ObjectNotFound:
+            return None
+        try:
+            await client.read_block_schema_by_checksum(
+                config_type._calculate_schema_checksum(), version=config_type.get_block_schema_version()
+            )
+        except ObjectNotFound:
+            return known.model_dump(exclude={"created", "updated"}), False
+    return known.model_dump(exclude={"created", "updated"}), True
+
+
+async def _apply(document: BlockDocument, config: ModelConfig) -> Applied:
     change = await _compare(document.name, config)
     if change != "unchanged":
         await config.asave(document.name, overwrite=True)

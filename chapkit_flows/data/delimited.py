@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv as arrow_csv
 
-from chapkit_flows.errors import UnreadableTable
+from chapkit_flows.errors import EmptyTable, UnreadableTable
 
 KEYS = ("time_period", "location")
 MISSING = ("", "NA", "NaN", "nan", "null", "N/A")
@@ -111,7 +111,7 @@ class _CsvTable:
 
     def _read_header(self) -> tuple[list[str], int]:
         if not self._head.removeprefix(b"\xef\xbb\xbf").strip():
-            raise UnreadableTable(f"{self._name} is empty. Give a table with a header line and rows.")
+            raise EmptyTable(f"{self._name} is empty. Give a table with a header line and rows.")
         for magic, what in _FOREIGN.items():
             if self._head.startswith(magic):
                 raise UnreadableTable(f"{self._name} is {what}. Unpack it, or save the table as UTF-8 CSV or Parquet.")

@@ -30,7 +30,7 @@ def read_geo(content: bytes, *, name: str) -> FeatureCollection[Any]:
         document = json.loads(content.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise InvalidGeo(f"{name} is not UTF-8 text. Save the GeoJSON as UTF-8.") from error
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # a ValueError that is not one of JSON: a number of 5000 digits
         raise InvalidGeo(f"{name} is not JSON: {error}. Export it as GeoJSON again.") from error
     kind = document.get("type") if isinstance(document, dict) else type(document).__name__
     if kind != "FeatureCollection":

@@ -183,7 +183,10 @@ def _check_values(frame: pd.DataFrame, role: Role, required: Sequence[str], targ
     for column in needed:
         if column not in frame.columns:
             if column != target:
-                message = f"{role} has no column {column!r}, which the model needs. Add it."
+                message = (
+                    f"{role} has no column {column!r}, which the model or its config needs. Add it, or take it off "
+                    "additional_continuous_covariates if it stands there."
+                )
                 yield Diagnostic.error("missing_covariate", message, f"{role}.{column}")
         elif not frame.empty:
             yield from _check_needed(frame[column], role, is_target=column == target)

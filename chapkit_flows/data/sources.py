@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import io
+import lzma
 import re
 import sys
+import tarfile
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,6 +41,10 @@ _DRIVER_ERRORS = (
     ("azure.core.exceptions", "AzureError"),
     ("asyncssh", "Error"),
 )
+# What broken archives raise (`zip://a.csv::broken.zip`).
+_ARCHIVE_ERRORS = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError)
+# What drivers raise before they have opened anything when the URL lacks what they need (`reference://x`, `dir://x`).
+_OPENING_ERRORS = (TypeError, AttributeError, LookupError, RuntimeError)
 
 
 @contextmanager
@@ -46,11 +54,21 @@ def open_source(uri: str) -> Iterator[BinaryIO]:
     Raises:
         DataNotFound: There is nothing readable at `uri`; also raised while reading, when the connection breaks.
     """
-    with _wrapped(uri):
-        system, path = fsspec.core.url_to_fs(str(Path(uri).expanduser()) if uri.startswith("~") else uri)
+    place = _expanded(uri)
+    with _wrapped(uri, *_OPENING_ERRORS):
+        system, path = fsspec.core.url_to_fs(place)
         inner = system.open(path, "rb")
     with inner:
         yield cast(BinaryIO, _Source(uri, inner))
+
+
+def _expanded(uri: str) -> str:
+    if not uri.startswith("~"):
+        return uri
+    try:
+        return str(Path(uri).expanduser())
+    except RuntimeError as error:
+        raise DataNotFound(f"{uri}: there is no user {uri[1:].split('/')[0]!r} here. Write the whole path.") from error
 
 
 def media_type_of(uri: str, head: bytes) -> str:
@@ -95,12 +113,12 @@ class _Source(io.RawIOBase):
 
 
 @contextmanager
-def _wrapped(uri: str) -> Iterator[None]:
+def _wrapped(uri: str, *errors: type[Exception]) -> Iterator[None]:
     try:
         yield
     except ImportError as error:
         raise DataNotFound(_missing_driver(uri, error)) from error
-    except _failures() as error:
+    except (*_failures(), *errors) as error:
         # A driver may repeat the URL with its password: then its own error must not reach the log as the cause.
         text = str(error)
         raise DataNotFound(_refusal(uri, error)) from (error if mask_uri(text) == text else None)
@@ -108,7 +126,7 @@ def _wrapped(uri: str) -> Iterator[None]:
 
 def _failures() -> tuple[type[Exception], ...]:
     found = [getattr(sys.modules.get(module), name, None) for module, name in _DRIVER_ERRORS]
-    return (OSError, ValueError, *(error for error in found if error is not None))
+    return (OSError, ValueError, *_ARCHIVE_ERRORS, *(error for error in found if error is not None))
 
 
 def _missing_driver(uri: str, error: ImportError) -> str:
@@ -124,12 +142,26 @@ def _missing_driver(uri: str, error: ImportError) -> str:
 def _refusal(uri: str, error: Exception) -> str:
     name = mask_uri(uri)
     if isinstance(error, FileNotFoundError):
-        return f"{name} does not exist. Check the path."
+        return _absence(name, error.__cause__)
     if isinstance(error, IsADirectoryError):
         return f"{name} is a folder. Name the CSV or Parquet file in it."
     if isinstance(error, PermissionError):
         return f"{name} may not be read: permission denied. Check your rights or credentials."
     reason = mask_uri(str(error)) or type(error).__name__
-    if isinstance(error, ValueError):
+    if isinstance(error, _ARCHIVE_ERRORS):
+        return f"{name} is in an archive that cannot be read: {reason}. Make the archive again."
+    if isinstance(error, (ValueError, *_OPENING_ERRORS)):
         return f"{name} is not a path or URL that can be opened: {reason}"
     return f"{name} cannot be read: {reason}. Check the URL, the connection and your credentials."
+
+
+def _absence(name: str, behind: BaseException | None) -> str:
+    """Why there is nothing: fsspec's http driver calls everything a missing file, and keeps the reason as the cause."""
+    status = getattr(behind, "status", None)
+    if isinstance(status, int) and status not in (404, 410):
+        answer = f"{status} {getattr(behind, 'message', '')}".strip()
+        return f"{name} cannot be read: the server answers {answer}. Check the URL and your credentials."
+    if status is None and isinstance(behind, OSError) and not isinstance(behind, FileNotFoundError):
+        reason = mask_uri(str(behind)) or type(behind).__name__
+        return f"{name} cannot be reached: {reason}. Check the URL and the connection."
+    return f"{name} does not exist. Check the path."

@@ -18,7 +18,7 @@ class SeasonalConfig(ModelConfig):
 python = shlex.quote(sys.executable)
 
 seasonal = Model(
-    name="seasonal-mean",
+    name="seasonal",
     config=SeasonalConfig,
     runner=ShellModelRunner(
         train_command=f"{python} scripts/train.py {{data_file}}",

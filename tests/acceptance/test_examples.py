@@ -28,9 +28,8 @@ def newcomer(tmp_path: Path) -> dict[str, str]:
 @pytest.mark.parametrize(("example", "samples"), [("dengue_forecast", 200), ("shell_model", 100)])
 def test_story(checkout: Path, newcomer: dict[str, str], example: str, samples: int) -> None:
     """The story makes data, trains, predicts and shows the lineage, without a server and within its own folder."""
-    told = run_program(
-        [script("python"), "examples/story.py", example, f"demo-{example}"], folder=checkout, environment=newcomer
-    )
+    story = [script("python"), "examples/story.py", example, f"demo-{example}"]
+    told = run_program(story, folder=checkout, environment=newcomer)
 
     with (checkout / f"demo-{example}" / "forecast.csv").open(newline="", encoding="utf-8") as file:
         header, *rows = csv.reader(file)
@@ -39,6 +38,13 @@ def test_story(checkout: Path, newcomer: dict[str, str], example: str, samples: 
     assert "made from" in told
     assert not re.search(r"Traceback|Warning|Error", told), told
     assert [] == list(Path(newcomer["HOME"]).iterdir())
+
+    further = re.findall(r"^  (.+)$", told.partition("to look further:")[2], flags=re.MULTILINE)
+    variable = "PREFECT_INTEGRATIONS_CHAPKIT_FLOWS_HOME"
+    assert [f"export {variable}=demo-{example}/home", "chapkit-flows runs list"] == further[:2]
+    look = [script("chapkit-flows"), "runs", "list"]
+    listed = run_program(look, folder=checkout, environment=newcomer | {variable: f"demo-{example}/home"})
+    assert ["predict", "train"] == re.findall(r"^\S+ +(predict|train) ", listed, flags=re.MULTILINE)
 
 
 def test_example_data_is_what_the_command_makes(tmp_path: Path) -> None:
@@ -76,6 +82,7 @@ def test_readme_commands(
     text = (linked / "examples" / example / "README.md").read_text(encoding="utf-8")
     assert len(text.splitlines()) <= 40
     monkeypatch.chdir(linked)
+    files = sorted((linked / "examples").rglob("*"))
     made = ""
     names = []
     for line in re.findall(r"^    (.+)$", text, flags=re.MULTILINE):
@@ -83,9 +90,14 @@ def test_readme_commands(
         if program == "cd":
             monkeypatch.chdir(arguments[0])
             continue
+        if program == "mkdir":
+            Path(arguments[-1]).mkdir()
+            continue
         assert "chapkit-flows" == program
         names.append(arguments[0])
         capsys.readouterr()
         assert 0 == main([*(made if argument == "ID" else argument for argument in arguments), "--json"])
         made = json.loads(capsys.readouterr().out).get("artifact_id", made)
     assert ["train", "predict", "lineage"] == names[-3:]
+    assert files == sorted((linked / "examples").rglob("*"))
+    assert (linked / "demo/forecast.csv").is_file()

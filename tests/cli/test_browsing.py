@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 import zipfile
 from pathlib import Path
@@ -48,8 +49,16 @@ def test_filters_runs(story: Story, cli: CommandLine, options: list[str], flows:
 def test_tells_how_to_go_on(story: Story, cli: CommandLine) -> None:
     """A full page names the option for the next one; an empty list says so."""
     assert f"More: --before {story.predicted.run_id}" in cli("runs", "list", "--limit", "1").out
-    assert "No runs.\n" == cli("runs", "list", "--model", "other").out
+    assert "More" not in cli("runs", "list", "--limit", "2").out
+    assert "No runs.\n" == cli("runs", "list", "--status", "crashed").out
     assert "No more runs.\n" == cli("runs", "list", "--before", story.trained.run_id).out
+
+
+@pytest.mark.parametrize("what", ["runs", "artifacts"])
+def test_names_known_models(story: Story, cli: CommandLine, what: str) -> None:
+    """A search for a model that has never run names those that have."""
+    known = "No run of a model 'other' is known. Models that have run lately: shell.\n"
+    assert f"No {what}.\n{known}" == cli(what, "list", "--model", "other").out
 
 
 @pytest.mark.parametrize("by", ["run_id", "flow_run_id"])
@@ -87,7 +96,8 @@ def test_lists_artifacts(story: Story, cli: CommandLine, options: list[str], kin
     assert kinds == {artifact["kind"] for artifact in found}
     table = cli("artifacts", "list", *options).out
     assert all(artifact["id"] in table for artifact in found)
-    assert kinds or table == "No artifacts.\n"
+    assert kinds or table.startswith("No artifacts.\n")
+    assert all(re.search(rf"{artifact['id']} .* \d\d:\d\d:\d\d +\S", table) for artifact in found)
 
 
 def test_finds_artifact_by_digest(story: Story, cli: CommandLine) -> None:
@@ -127,6 +137,38 @@ def test_downloads_prediction(story: Story, cli: CommandLine, tmp_path: Path, na
     assert 6 == len(frame)
 
 
+FRAMED = """
+import pandas as pd
+from chapkit_flows import FunctionalModelRunner, Model, ModelConfig
+
+class FramedEdgeConfig(ModelConfig):
+    tuning: dict = {"rate": 0.5, "steps": [1, 2]}
+
+def on_train(config, data, geo=None):
+    return data.groupby("location")[["disease_cases"]].mean()
+
+framed = Model(name="framed", config=FramedEdgeConfig, runner=FunctionalModelRunner(on_train, on_train))
+"""
+
+
+def test_table_as_model_keeps_its_index(
+    story: Story, cli: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A trained model that is a frame comes back as the Parquet it is, and never as CSV."""
+    (tmp_path / "framed.py").write_text(FRAMED)
+    monkeypatch.setenv("PREFECT_INTEGRATIONS_CHAPKIT_FLOWS_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    trained = cli("train", "framed.py:framed", "--data", story.tables["training"], "--json").json
+    assert 0 == cli("artifacts", "download", trained["artifact_id"]).code
+    frame = pd.read_parquet(f"{trained['artifact_id']}.parquet")
+    assert ("location", 2) == (frame.index.name, len(frame))
+    ended = cli("artifacts", "download", trained["artifact_id"], "--out", "model.csv")
+    assert (2, False) == (ended.code, Path("model.csv").exists())
+    assert "whose index CSV would lose. Choose an --out that ends in .parquet" in ended.err
+    shown = cli("runs", "show", trained["run_id"]).out
+    assert re.search(r"^  tuning *\n    rate +0\.5 *\n    steps +1, 2 *$", shown, flags=re.MULTILINE)
+
+
 def test_downloads_folder(story: Story, cli: CommandLine, tmp_path: Path) -> None:
     """A workspace is restored as a folder, or written as one archive with the same files."""
     folder, archive = tmp_path / "left", tmp_path / "left.zip"
@@ -153,7 +195,7 @@ def test_download_shows_how_far_it_is(
     """A large download draws bars on a terminal and there only; stdout stays as it is."""
     stream = io.StringIO() if watched == "pipe" else Terminal()
     monkeypatch.setattr(sys, "stderr", stream)
-    monkeypatch.setattr("chapkit_flows.cli.output.LARGE", 1 if watched != "small" else 1 << 40)
+    monkeypatch.setattr("chapkit_flows.cli.progress.LARGE", 1 if watched != "small" else 1 << 40)
     result = story.predicted if name == "forecast.parquet" else story.trained
     out = tmp_path / name
     ended = cli("artifacts", "download", result.artifact_id, "--out", out, *(["--json"] if watched == "json" else []))
@@ -236,6 +278,17 @@ def test_draws_lineage(story: Story, cli: CommandLine) -> None:
     for text in ("made from", story.predicted.run_id, story.trained.run_id, "training.csv", digest):
         assert text in drawn
     assert "used for" in cli("lineage", story.dataset, "--down").out
+
+
+def test_draws_no_empty_lineage(story: Story, cli: CommandLine) -> None:
+    """What has nothing on one side has one tree only; what has nothing on the side asked for is shown alone."""
+    for start, drawn, left_out in (
+        (story.predicted.artifact_id, "made from", "used for"),
+        (story.dataset, "used for", "made from"),
+    ):
+        told = cli("lineage", start).out
+        assert (True, False) == (drawn in told, left_out in told)
+    assert 1 == len(cli("lineage", story.dataset, "--up").out.splitlines())
 
 
 @pytest.mark.parametrize(

@@ -98,12 +98,15 @@ def test_applies_blocks_twice(server: str, cli: CommandLine, tmp_path: Path) -> 
     file = tmp_path / "small.yaml"
     file.write_text(BLOCKS.format(model=f"{MODELS}:mean"))
     first, again = (cli("blocks", "apply", tmp_path, "--json").json for _ in range(2))
-    assert (2, {"created"}) == (first["changed"], {block["change"] for block in first["blocks"]})
+    assert {"created"} == {block["change"] for block in first["blocks"]}
+    assert ["small-config"] == [kind["type"] for kind in first["types"]]
+    assert [{"type": "small-config", "change": "unchanged"}] == again["types"]
     assert (0, {"unchanged"}) == (again["changed"], {block["change"] for block in again["blocks"]})
     assert "Nothing to change." in cli("blocks", "apply", file).out
     file.write_text(file.read_text().replace("samples: 2", "samples: 3"))
     third = cli("blocks", "apply", file)
     assert "1 changed." in third.out
+    assert third.out.startswith("small-config: type unchanged\n")
     config = load_model(model("mean")).config
     assert (3, 9, "blue") == (
         config.load("applied-few").samples,

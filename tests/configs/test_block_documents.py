@@ -12,7 +12,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import BlockDocumentUpdate
 
 from chapkit_flows import ModelConfig
-from chapkit_flows.configs.documents import Applied, apply_documents, load_config, read_documents, saved_names
+from chapkit_flows.configs.documents import Application, apply_documents, load_config, read_documents, saved_names
 from chapkit_flows.errors import ChapkitFlowsError, ConfigNotFound, InvalidBlockDocument, InvalidConfig
 
 TYPES: dict[str, type[ModelConfig]] = {
@@ -23,7 +23,7 @@ TYPES: dict[str, type[ModelConfig]] = {
 }
 GOOD = "block_type_slug: plain-kind-config\nname: {name}\nmodel: plain\nfields:\n  n_lags: {n_lags}\n"
 
-Apply = Callable[[], Awaitable[list[Applied]]]
+Apply = Callable[[], Awaitable[Application]]
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def apply(server: str, folder: Path) -> Apply:
-    async def apply() -> list[Applied]:
+    async def apply() -> Application:
         return await apply_documents(read_documents(folder), TYPES.__getitem__)
 
     return apply
@@ -59,19 +59,37 @@ async def test_apply_creates_then_changes_nothing_then_updates(apply: Apply, fol
     )
     names = [("plain-kind-config", "one"), ("plain-kind-config", "two"), ("alias-kind-config", "three")]
 
-    assert ["created", "created", "created"] == [item.change for item in await apply()]
+    assert ["created", "created", "created"] == [item.change for item in (await apply()).documents]
     first = [await updated(*name) for name in names]
 
-    assert ["unchanged", "unchanged", "unchanged"] == [item.change for item in await apply()]
+    assert ["unchanged", "unchanged", "unchanged"] == [item.change for item in (await apply()).documents]
     assert first == [await updated(*name) for name in names]
 
     (folder / "a.yaml").write_text(GOOD.format(name="one", n_lags=9) + "---\n" + GOOD.format(name="two", n_lags=2))
-    assert ["updated", "unchanged", "unchanged"] == [item.change for item in await apply()]
+    assert ["updated", "unchanged", "unchanged"] == [item.change for item in (await apply()).documents]
     later = [await updated(*name) for name in names]
     assert [False, True, True] == [before == after for before, after in zip(first, later, strict=True)]
     assert 9 == (await load_config(PlainKindConfig, "one")).n_lags
     third = await load_config(AliasKindConfig, "three")
     assert (4, "blue") == (third.n_lags, third.colour)
+
+
+def _grown(description: str, **fields: type) -> type[ModelConfig]:
+    """A config class of one block type, as it was or as it became."""
+    body = {"__doc__": description, "__annotations__": fields, **dict.fromkeys(fields, 1)}
+    return type("GrowingKindConfig", (ModelConfig,), body | {"__module__": __name__})
+
+
+async def test_block_type_is_registered_then_updated(server: str, folder: Path) -> None:
+    """What happens to the block type is told apart from what happens to the document."""
+    (folder / "a.yaml").write_text("block_type_slug: growing-kind-config\nname: same\nmodel: growing\n")
+    classes = [_grown("First."), _grown("First."), _grown("Second."), _grown("Second.", depth=int)]
+    changes = []
+    for config_type in classes:
+        applied = await apply_documents(read_documents(folder), lambda _, found=config_type: found)
+        changes.append([(item.slug, item.change) for item in applied.types])
+    expected = ["registered", "unchanged", "updated", "updated"]
+    assert [[("growing-kind-config", change)] for change in expected] == changes
 
 
 async def test_changed_secret_is_updated(apply: Apply, folder: Path) -> None:
@@ -80,7 +98,7 @@ async def test_changed_secret_is_updated(apply: Apply, folder: Path) -> None:
     changes = []
     for token in ("a", "a", "b"):
         (folder / "s.yaml").write_text(document.format(token=token))
-        changes += [item.change for item in await apply()]
+        changes += [item.change for item in (await apply()).documents]
     assert ["created", "unchanged", "updated"] == changes
     assert "b" == (await load_config(SecretKindConfig, "held")).token.get_secret_value()
 
@@ -88,7 +106,7 @@ async def test_changed_secret_is_updated(apply: Apply, folder: Path) -> None:
 async def test_document_without_fields_has_the_defaults(apply: Apply, folder: Path) -> None:
     """A document needs no fields when all of them have defaults."""
     (folder / "d.yaml").write_text("block_type_slug: plain-kind-config\nname: defaults\nmodel: plain\n")
-    assert ["created"] == [item.change for item in await apply()]
+    assert ["created"] == [item.change for item in (await apply()).documents]
     assert PlainKindConfig().values() == (await load_config(PlainKindConfig, "defaults")).values()
 
 
@@ -102,7 +120,7 @@ async def test_saved_config_that_no_longer_fits_is_replaced(apply: Apply, folder
     (folder / "r.yaml").write_text(
         "block_type_slug: required-kind-config\nname: grown\nmodel: required\nfields: {region: north}\n"
     )
-    assert ["updated"] == [item.change for item in await apply()]
+    assert ["updated"] == [item.change for item in (await apply()).documents]
     assert "north" == (await load_config(RequiredKindConfig, "grown")).region
 
 
@@ -118,6 +136,26 @@ BAD_FILES = {
     "tabs": (b"fields:\n\tn_lags: 3\n", "not readable YAML"),
     "python tag": (b"name: !!python/object/apply:os.system ['true']\n", "not readable YAML"),
     "own tag": (b"name: !secret a\n", "not readable YAML"),
+    "no such day": (b"fields: {start: 2024-02-30}\n", "not readable YAML: day is out of range"),
+    "no digits": (b"fields: {x: 0b_}\n", "not readable YAML: invalid literal"),
+    "no truth value": (b"fields: {x: !!bool maybe}\n", "not readable YAML: 'maybe'"),
+    "bytes": (b"fields: {x: !!binary /w==}\n", "'x' is bytes, which cannot be stored"),
+    "not finite": (b"fields: {x: .nan}\n", "'x' is nan, which cannot be stored"),
+    "half a character": (b'fields: {x: "\\ud83d"}\n', "'x' holds half a character: '\\ud83d'"),
+    "circle": (b"fields: {x: &a [*a]}\n", "'x' contains itself by an anchor"),
+    "billions": (
+        b"a: &a [x,x,x,x,x,x,x,x,x,x]\n"
+        + b"".join(b"%c: &%c [%s]\n" % (n, n, b",".join([b"*%c" % (n - 1)] * 10)) for n in b"bcdefgh"),
+        "has more than 100000 values",
+    ),
+    "key that is a number": (
+        b"block_type_slug: a\nname: b\nmodel: c\nfields: {1: 2}\n",
+        "fields: the key 1 is not text",
+    ),
+    "key of Prefect": (
+        b"block_type_slug: a\nname: b\nmodel: c\nfields: {block_type_slug: foo}\n",
+        "fields: the key 'block_type_slug' belongs to Prefect",
+    ),
     "not UTF-8": ("name: é\n".encode("latin-1"), "not readable YAML"),
     "no documents": (b"# nothing yet\n---\n", "holds no block documents"),
 }

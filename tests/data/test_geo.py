@@ -53,6 +53,7 @@ def test_places_without_a_feature_are_named() -> None:
         ("my map is not JSON", b"<kml/>"),
         ("my map is not JSON", b'{"type": "FeatureCollection", "features": ['),
         ("my map is not JSON", b"[" * 200_000),
+        ("my map is not JSON: Exceeds the limit", b'{"type": ' + b"9" * 5000 + b"}"),
         ("my map is not UTF-8", b'{"type": "\xe9"}'),
         ("my map has the type 'list'", b"[]"),
         ("my map has the type None", b"{}"),

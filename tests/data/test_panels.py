@@ -70,6 +70,7 @@ def test_profile_is_json() -> None:
         ("missing_column", "data.disease_cases", "'disease_cases'", table().drop(columns="disease_cases")),
         ("data_empty", "data", "no rows", table().head(0)),
         ("missing_covariate", "data.rainfall", "no column 'rainfall'", table().drop(columns="rainfall")),
+        ("missing_covariate", "data.rainfall", "or take it off additional_con", table().drop(columns="rainfall")),
         ("missing_covariate", "data.rainfall", "no value in any row", table(rainfall=np.nan)),
         ("target_all_missing", "data.disease_cases", "no value in any row", table(disease_cases=np.nan)),
         ("not_numeric", "data.rainfall", "line 3 has 'dry'", table(rainfall=["1", "dry"] * 4)),

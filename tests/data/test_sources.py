@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import threading
+import zipfile
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import fsspec
@@ -72,6 +75,52 @@ def test_missing_driver_names_the_extra(extra: str, driver: str, uri: str) -> No
     with pytest.raises(DataNotFound) as caught, open_source(uri):
         pass
     assert f'pip install "chapkit-flows[{extra}]"' in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("said", "uri"),
+    [
+        ("there is no user 'nosuchuser' here", "~nosuchuser/x.csv"),
+        ("is in an archive that cannot be read: File is not a zip file", "zip://a.csv::{folder}/broken.zip"),
+        ("is in an archive that cannot be read: truncated header", "tar://a.csv::{folder}/broken.tar"),
+        ("is not a path or URL that can be opened", "reference://x"),
+        ("is not a path or URL that can be opened", "dir://x"),
+        ("does not exist", "zip://gone.csv::{folder}/whole.zip"),
+        ("cannot be reached: ", "http://127.0.0.1:9/data.csv"),
+    ],
+)
+def test_uris_that_drivers_stumble_over(said: str, uri: str, tmp_path: Path) -> None:
+    """Whatever a driver raises, the URI is named, with what is wrong with it."""
+    for name in ("broken.zip", "broken.tar"):
+        (tmp_path / name).write_bytes(b"no archive")
+    with zipfile.ZipFile(tmp_path / "whole.zip", "w") as archive:
+        archive.writestr("data.csv", "content")
+    with pytest.raises(DataNotFound) as caught, open_source(uri.format(folder=tmp_path)):
+        pass
+    assert str(caught.value).startswith(uri.format(folder=tmp_path))
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("said", "status"),
+    [("does not exist", 404), ("the server answers 403 Forbidden. Check the URL and your credentials", 403)],
+)
+def test_answers_of_a_web_server(said: str, status: int) -> None:
+    """Only what the server does not have does not exist; other answers are told."""
+
+    class Refusing(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(status)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as web:
+        threading.Thread(target=web.serve_forever, daemon=True).start()
+        with pytest.raises(DataNotFound) as caught, open_source(f"http://127.0.0.1:{web.server_port}/data.csv"):
+            pass
+        web.shutdown()
+    assert said in str(caught.value)
 
 
 def test_permission_denied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from chapkit_flows.data.tables import read_table, write_csv
-from chapkit_flows.errors import UnreadableTable
+from chapkit_flows.errors import EmptyTable, UnreadableTable
 
 PARQUET = "application/vnd.apache.parquet"
 MEGABYTE = 1 << 20
@@ -172,9 +172,6 @@ def test_reading_starts_where_the_file_stands() -> None:
 @pytest.mark.parametrize(
     ("message", "content"),
     [
-        ("the table is empty", b""),
-        ("the table is empty", b" \n\n"),
-        ("the table is empty", b"\xef\xbb\xbf"),
         ("the table looks separated by ';'", b"time_period;location;x\n2020-01;a;1\n"),
         ("the table looks separated by tabs", b"time_period\tlocation\n2020-01\ta\n"),
         ("the table has more than one column named 'x'", b"time_period,x,x\n2020-01,1,2\n"),
@@ -191,6 +188,13 @@ def test_refused_csv(message: str, content: bytes) -> None:
     with pytest.raises(UnreadableTable) as caught:
         read(content, name="the table")
     assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize("content", [b"", b" \n\n", b"\xef\xbb\xbf"])
+def test_empty_csv(content: bytes) -> None:
+    """A file without even a header line is refused by an error of its own."""
+    with pytest.raises(EmptyTable, match="the table is empty"):
+        read(content, name="the table")
 
 
 def test_bad_utf8_beyond_the_first_megabyte() -> None:

@@ -214,9 +214,9 @@ def test_refuses_unfit_table_to_predict_with(
     ("options", "names", "remedy"),
     [
         (["--config", "no-such"], "no saved config 'no-such'", "blocks apply"),
-        (["--set", "samples=many"], "samples: Input should be a valid integer", "SmallConfig"),
+        (["--set", "samples=many"], "samples=many: Input should be a valid integer", "SmallConfig"),
         (["--set", "samples"], "--set 'samples'", "key=value"),
-        (["--set", "samples=[1"], "--set 'samples=", "readable YAML"),
+        (["--set", "samples=[1"], "--set samples=", "readable YAML"),
         (["--set", "additional_continuous_covariates=rain"], "additional_continuous_covariates", "valid list"),
     ],
 )
