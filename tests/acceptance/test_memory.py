@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from servers import s3_server, sftp_server
 
-SIZE = 200 << 20
+SIZE = 128 << 20
 PROGRAM = """
 import json, resource, sys
 from pathlib import Path
@@ -44,7 +44,7 @@ print(json.dumps({"size": stored.size, "growth": status("VmHWM") - before}))
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs /proc of Linux")
 @pytest.mark.parametrize("kind", ["local", "s3", "sftp"])
 def test_memory_does_not_grow_with_the_object(tmp_path: Path, kind: str) -> None:
-    """Putting and getting 200 MB takes at most 64 MB of memory, wherever the store is."""
+    """Putting and getting 128 MB takes at most 64 MB of memory, wherever the store is."""
     if kind == "local":
         growth = _growth(str(tmp_path / "artifacts"), {}, tmp_path)
     elif kind == "s3":
