@@ -21,6 +21,7 @@ from chapkit_flows.errors import (
     DataError,
     DataNotFound,
     DigestMismatch,
+    EmptyTable,
     InvalidId,
     ObjectMissing,
 )
@@ -117,7 +118,9 @@ def parse_geo(fetched: Fetched) -> Geo:
 
 
 def unreadable(error: ChapkitFlowsError, role: str) -> Diagnostic:
-    """The finding that an input cannot be read: `UnreadableTable` as `unreadable_table`."""
+    """The finding that an input cannot be read: `UnreadableTable` as `unreadable_table`, no bytes as `data_empty`."""
+    if isinstance(error, EmptyTable):
+        return Diagnostic.error(f"{role}_empty", str(error), role)
     code = re.sub(r"(?<!^)(?=[A-Z])", "_", type(error).__name__).lower()
     return Diagnostic.error(code, str(error), role)
 
