@@ -8,44 +8,43 @@ import os
 
 from chapkit_flows.cli.output import print_json, print_line
 from chapkit_flows.errors import LineageError
-from chapkit_flows.lineage.annotations import add_note, remove_tags, set_tags
-from chapkit_flows.lineage.engine import Database
 from chapkit_flows.lineage.query import get_artifact, get_run
-from chapkit_flows.resources import open_resources
+from chapkit_flows.resources import Resources, open_resources
+from chapkit_flows.upkeep.annotations import add_note, remove_tags, set_tags
 
 
 def tag_run(options: argparse.Namespace) -> int:
     """Set and remove tags of a run."""
-    database = open_resources().database
-    return _tag(database, get_run(database, options.id).id, options)
+    resources = open_resources()
+    return _tag(resources, get_run(resources.database, options.id).id, options)
 
 
 def tag_artifact(options: argparse.Namespace) -> int:
     """Set and remove tags of an artifact."""
-    database = open_resources().database
-    return _tag(database, get_artifact(database, options.id).id, options)
+    resources = open_resources()
+    return _tag(resources, get_artifact(resources.database, options.id).id, options)
 
 
 def note_run(options: argparse.Namespace) -> int:
     """Write a note on a run."""
-    database = open_resources().database
-    return _note(database, get_run(database, options.id).id, options)
+    resources = open_resources()
+    return _note(resources, get_run(resources.database, options.id).id, options)
 
 
 def note_artifact(options: argparse.Namespace) -> int:
     """Write a note on an artifact."""
-    database = open_resources().database
-    return _note(database, get_artifact(database, options.id).id, options)
+    resources = open_resources()
+    return _note(resources, get_artifact(resources.database, options.id).id, options)
 
 
-def _tag(database: Database, subject_id: str, options: argparse.Namespace) -> int:
+def _tag(resources: Resources, subject_id: str, options: argparse.Namespace) -> int:
     wanted = dict(_split(text) for text in options.tags)
     if not wanted and not options.remove:
         raise LineageError("There is no tag to set or remove. Write KEY=VALUE, or --remove KEY.")
-    author = _author(options)
-    tags = set_tags(database, subject_id, wanted, by=author)  # first, for it may refuse
+    author = author_of(options)
+    tags = set_tags(resources, subject_id, wanted, by=author)  # first, for it may refuse
     if options.remove:
-        tags = remove_tags(database, subject_id, options.remove, by=author)
+        tags = remove_tags(resources, subject_id, options.remove, by=author)
     if options.json:
         print_json({"id": subject_id, "tags": tags})
     else:
@@ -53,8 +52,8 @@ def _tag(database: Database, subject_id: str, options: argparse.Namespace) -> in
     return 0
 
 
-def _note(database: Database, subject_id: str, options: argparse.Namespace) -> int:
-    note = add_note(database, subject_id, options.text, by=_author(options))
+def _note(resources: Resources, subject_id: str, options: argparse.Namespace) -> int:
+    note = add_note(resources, subject_id, options.text, by=author_of(options))
     if options.json:
         print_json(note.to_dict())
     else:
@@ -74,7 +73,8 @@ def _split(text: str) -> tuple[str, str]:
     return key, value
 
 
-def _author(options: argparse.Namespace) -> str:
+def author_of(options: argparse.Namespace) -> str:
+    """Who says or does something: `--by`, else the user of this computer."""
     if options.by is not None:
         return str(options.by)
     try:

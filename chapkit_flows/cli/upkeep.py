@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import getpass
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from chapkit_flows.artifacts.store import open_store
+from chapkit_flows.cli.annotations import author_of
 from chapkit_flows.cli.output import print_diagnostics, print_json, print_line, print_table, say, size_text, when
 from chapkit_flows.errors import UpkeepError
 from chapkit_flows.lineage.deletions import list_deletions
@@ -29,8 +29,7 @@ _SHOWN = 50
 
 def delete(options: argparse.Namespace) -> int:
     """Put artifacts into the trash."""
-    actor = options.by or getpass.getuser()
-    made = trash.delete(open_resources(), options.ids, actor=actor, reason=options.reason)
+    made = trash.delete(open_resources(), options.ids, actor=author_of(options), reason=options.reason)
     if options.json:
         print_json({"deleted": [deletion.artifact_id for deletion in made]})
         return 0
@@ -42,7 +41,7 @@ def delete(options: argparse.Namespace) -> int:
 
 def restore_artifacts(options: argparse.Namespace) -> int:
     """Take artifacts out of the trash."""
-    back = trash.restore(open_resources(), options.ids, actor=options.by or getpass.getuser())
+    back = trash.restore(open_resources(), options.ids, actor=author_of(options))
     if options.json:
         print_json({"restored": list(back)})
     else:
@@ -159,10 +158,20 @@ def rebuild_database(options: argparse.Namespace) -> int:
     made = rebuild(resources)
     if options.json:
         findings = [asdict(found) for found in made.findings]
-        print_json({"runs": made.runs, "deletions": made.deletions, "findings": findings})
+        print_json(
+            {
+                "runs": made.runs,
+                "deletions": made.deletions,
+                "annotations": made.annotations,
+                "findings": findings,
+            }
+        )
     else:
         print_diagnostics(made.findings)
-        print_line(f"{made.runs} runs and {made.deletions} deletions recorded in {resources.database.url}.")
+        print_line(
+            f"{made.runs} runs, {made.deletions} deletions, {made.annotations} tags and notes recorded in "
+            f"{resources.database.url}."
+        )
     return 1 if made.findings else 0
 
 

@@ -6,7 +6,7 @@ The history is only ever added to; the runs and artifacts themselves never chang
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import cast
 
@@ -19,8 +19,9 @@ from chapkit_flows.lineage.engine import Database
 from chapkit_flows.lineage.facts import Action, Annotation
 from chapkit_flows.lineage.graph import find_end
 from chapkit_flows.lineage.tables import AnnotationRow, TagRow
-from chapkit_flows.refs import check_id, new_id, now
+from chapkit_flows.refs import check_id, now
 
+_OLDEST_FIRST = (col(AnnotationRow.created_at), col(AnnotationRow.id))
 _KEY = re.compile(r"[\w.:/-]{1,64}")
 
 
@@ -91,11 +92,7 @@ def history(database: Database, subject_id: str) -> list[Annotation]:
         ArtifactNotFound: Neither a run nor an artifact has that id.
     """
     wanted = check_id(subject_id)
-    query = (
-        select(AnnotationRow)
-        .where(col(AnnotationRow.subject_id) == wanted)
-        .order_by(col(AnnotationRow.created_at), col(AnnotationRow.id))
-    )
+    query = select(AnnotationRow).where(col(AnnotationRow.subject_id) == wanted).order_by(*_OLDEST_FIRST)
     with database.read() as session:
         find_end(session, wanted)
         return [_to_annotation(row) for row in session.scalars(query)]
@@ -137,16 +134,53 @@ def _change_tags(database: Database, subject_id: str, wanted: Mapping[str, str |
     return database.transact(work)
 
 
+def restore_annotations(database: Database, subject_id: str, said: Sequence[Annotation]) -> int:
+    """Record what was said of a run or an artifact as it was recorded before; what is there stays as it is.
+
+    Args:
+        database: To write.
+        subject_id: Of the run or the artifact.
+        said: The whole history, the oldest first.
+
+    Returns:
+        How much of it was not there.
+
+    Raises:
+        ArtifactNotFound: Neither a run nor an artifact has that id.
+        LineageError: As `Database.write` raises it.
+    """
+
+    def work(session: Session) -> int:
+        subject_type = find_end(session, subject_id, lock=True)
+        mine = col(AnnotationRow.subject_id) == subject_id
+        known = set(session.scalars(select(col(AnnotationRow.id)).where(mine)))
+        missing = [annotation for annotation in said if annotation.id not in known]
+        if not missing:
+            return 0
+        _record(session, missing)
+        rows = session.scalars(select(AnnotationRow).where(mine).order_by(*_OLDEST_FIRST))
+        last = {row.key: row.text for row in rows if row.key is not None}
+        session.execute(delete(TagRow).where(col(TagRow.subject_id) == subject_id))
+        common = {"subject_id": subject_id, "subject_type": subject_type}
+        standing = [common | {"key": key, "value": value} for key, value in last.items() if value is not None]
+        if standing:
+            session.execute(insert(TagRow), standing)
+        return len(missing)
+
+    return database.transact(work)
+
+
 def _say(subject_id: str, action: Action, key: str | None, text: str | None, by: str) -> Annotation:
     return Annotation(subject_id=subject_id, action=action, key=key, text=text, author=by, created_at=now())
 
 
 def _record(session: Session, said: Iterable[Annotation]) -> None:
-    session.execute(insert(AnnotationRow), [asdict(annotation) | {"id": new_id()} for annotation in said])
+    session.execute(insert(AnnotationRow), [asdict(annotation) for annotation in said])
 
 
 def _to_annotation(row: AnnotationRow) -> Annotation:
     return Annotation(
+        id=row.id,
         subject_id=row.subject_id,
         action=cast(Action, row.action),
         key=row.key,

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from chapkit_flows.errors import LineageError
 from chapkit_flows.lineage.json_text import dump_json
-from chapkit_flows.refs import ArtifactRef, CodeVersion, ConfigRef, RunRef, RunStatus, now
+from chapkit_flows.refs import ArtifactRef, CodeVersion, ConfigRef, RunRef, RunStatus, new_id, now
 
 NodeType = Literal["run", "artifact", "config", "code"]
 Action = Literal["set", "remove", "note"]
@@ -112,6 +112,18 @@ class Deletion:
         return _to_json(self)
 
 
+def annotation_from_dict(document: Mapping[str, Any]) -> Annotation:
+    """The annotation that `Annotation.to_dict` wrote.
+
+    Raises:
+        LineageError: It is no such document.
+    """
+    try:
+        return Annotation(**(dict(document) | {"created_at": datetime.fromisoformat(document["created_at"])}))
+    except (KeyError, TypeError, ValueError) as error:
+        raise LineageError(f"The document is no annotation: {error!r}. Restore it from a backup.") from error
+
+
 def deletion_from_dict(document: Mapping[str, Any]) -> Deletion:
     """The deletion that `Deletion.to_dict` wrote.
 
@@ -158,6 +170,7 @@ class Annotation:
     """What someone said of a run or an artifact after the fact.
 
     Attributes:
+        id: ULID.
         subject_id: Of the run or the artifact.
         action: A tag was `set` or `remove`d, or a `note` was written.
         key: Of the tag; None for a note.
@@ -171,6 +184,7 @@ class Annotation:
     text: str | None
     author: str
     created_at: datetime
+    id: str = field(default_factory=new_id)
 
     def to_dict(self) -> dict[str, Any]:
         """The annotation as JSON values; its time as ISO 8601."""

@@ -18,11 +18,12 @@ from chapkit_flows.errors import BackupNotFound, DigestMismatch, ObjectMissing
 from chapkit_flows.lineage.dump import dump, load_dump
 from chapkit_flows.refs import new_id, now
 from chapkit_flows.resources import Resources
+from chapkit_flows.upkeep.annotations import ANNOTATIONS
 from chapkit_flows.upkeep.trash import FOLDER
 
 FORMAT = 1
 _THREADS = 4
-_COPIED = ("artifacts", "runs", FOLDER)
+_COPIED = ("artifacts", "runs", FOLDER, ANNOTATIONS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,11 +189,11 @@ class _Copier:
                     self._count(digest, size)
 
     def copy_manifests(self, *, again: set[str]) -> None:
-        """Copy the manifests that the target lacks; those of the trash and of `again` may have changed."""
+        """Copy the manifests that the target lacks, and those that may have changed: of the trash, of tags, `again`."""
         for folder in _COPIED:
             there = set(self.target.manifest_names(folder)) - again
             names = self.source.manifest_names(folder)
-            if folder != FOLDER:
+            if folder not in (FOLDER, ANNOTATIONS):
                 names = [name for name in names if name not in there]
             with ThreadPoolExecutor(_THREADS) as pool:
                 list(pool.map(self._copy_manifest, names))

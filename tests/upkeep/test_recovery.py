@@ -19,6 +19,7 @@ from chapkit_flows.lineage.engine import open_database
 from chapkit_flows.lineage.facts import Deletion
 from chapkit_flows.refs import new_id, now
 from chapkit_flows.testing.facts import make_run
+from chapkit_flows.upkeep.annotations import add_note, remove_tags, set_tags
 from chapkit_flows.upkeep.recovery import rebuild
 from chapkit_flows.upkeep.rehearsal import rehearse
 from chapkit_flows.upkeep.trash import delete, restore
@@ -51,8 +52,12 @@ def test_lineage_of_real_runs_is_the_same(
     resources = open_resources()
     delete(resources, [trained.artifact_id, commanded.artifact_id], actor="ana", reason="x")
     restore(resources, [trained.artifact_id], actor="bo")
-    _, lines = rebuilt(resources, tmp_path)
+    set_tags(resources, trained.artifact_id, {"site": "A", "year": "2020"}, by="ana")
+    remove_tags(resources, trained.artifact_id, ["year"], by="bo")
+    add_note(resources, trained.run_id, "before the floods", by="ana")
+    made, lines = rebuilt(resources, tmp_path)
     assert sorted(dump(resources.database)) == sorted(lines)
+    assert 0 == rebuild(made).annotations
 
 
 def test_retried_run_is_the_same(server: str, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
