@@ -1,0 +1,93 @@
+"""Deleting, collecting, backing up, restoring and rebuilding, killed at every step."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import upkeep_kill_points as points
+from upkeep_kill_points import World
+
+from chapkit_flows.artifacts.store import open_store
+from chapkit_flows.errors import NotEmpty
+from chapkit_flows.lineage.deletions import find_deletion
+from chapkit_flows.lineage.dump import dump
+from chapkit_flows.lineage.query import list_artifacts, list_runs
+from chapkit_flows.upkeep import backups
+
+
+@pytest.mark.parametrize(
+    ("work", "least"), [("delete", 20), ("bring_back", 5), ("gc", 20), ("backup", 20), ("restore", 20), ("recover", 2)]
+)
+def test_killed_at_every_step(tmp_path: Path, work: str, least: int) -> None:
+    """Whenever the process dies, no artifact lacks bytes that it should have, and the work done again completes."""
+    done = subprocess.run(
+        [sys.executable, points.__file__, work, str(tmp_path)], capture_output=True, text=True, timeout=400
+    )
+    assert 0 == done.returncode, done.stderr
+    endings = json.loads(done.stdout)
+    assert {0, -signal.SIGKILL} == {code for _, code in endings}
+    assert least <= sum(code == -signal.SIGKILL for _, code in endings)
+
+    for point, _ in endings:
+        world = World.make(tmp_path / point)
+        assert [] == world.faults(), point
+        try:
+            points.WORKS[work](world)
+        except NotEmpty:
+            assert work == "restore"  # the rows are its last step: everything is there
+        assert [] == world.faults(), point
+        CHECKS[work](world)
+        world.resources.database.close()
+
+
+def is_deleted(world: World) -> None:
+    assert [] == list_artifacts(world.resources.database, kind="dataset")
+
+
+def is_back(world: World) -> None:
+    model = list_runs(world.resources.database)[1].output("model")
+    assert find_deletion(world.resources.database, model.id) is None
+
+
+def is_collected(world: World) -> None:
+    # Three tables, one of them also a file of a model; two models that stay, each a list of files; one more file.
+    assert 3 + 2 + 1 == len(world.objects())
+    deletion = find_deletion(world.resources.database, list_runs(world.resources.database)[2].output("model").id)
+    assert deletion is not None
+    assert deletion.swept_at is not None
+
+
+def can_be_restored(world: World) -> None:
+    other = World.make(world.folder / "other")
+    backups.restore(open_store(str(world.folder / "backup")), other.resources)
+    assert sorted(dump(world.resources.database)) == sorted(dump(other.resources.database))
+    assert [] == other.faults()
+    other.resources.database.close()
+
+
+def is_restored(world: World) -> None:
+    other = World.make(world.folder / "other")
+    assert sorted(dump(world.resources.database)) == sorted(dump(other.resources.database))
+    assert [] == other.faults()
+    other.resources.database.close()
+
+
+def is_recovered(world: World) -> None:
+    other = World.make(world.folder / "other")
+    assert sorted(dump(world.resources.database)) == sorted(dump(other.resources.database))
+    other.resources.database.close()
+
+
+CHECKS = {
+    "delete": is_deleted,
+    "bring_back": is_back,
+    "gc": is_collected,
+    "backup": can_be_restored,
+    "restore": is_restored,
+    "recover": is_recovered,
+}
