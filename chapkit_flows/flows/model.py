@@ -78,7 +78,7 @@ class Model(ModelContract):
             """Train the model and keep it, with what it was made from.
 
             Args:
-                config: The settings to train with.
+                config: The settings to train with. Left blank in the form of a deployment: those it was deployed with.
                 data: Where the training data is: a path, any fsspec URL, or artifact://ID. CSV or Parquet.
                 geo: Where the polygons are, as GeoJSON.
                 prediction_periods: How many periods ahead to predict; default: the config's.
@@ -97,7 +97,7 @@ class Model(ModelContract):
             """Predict with a trained model, and keep the prediction with what it was made from.
 
             Args:
-                model: The id of a trained model.
+                model: The id of a trained model: the summary of its training names it.
                 historic: Where the data up to the forecast is: a path, any fsspec URL, or artifact://ID.
                 future: Where the covariates of the periods to predict are.
                 geo: Where the polygons are, as GeoJSON.
