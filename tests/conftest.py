@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from mariadb_server import find_mariadbd, mariadb_server
+from server_api import stop
 
 
 def _free_port() -> int:
@@ -33,10 +34,14 @@ os.environ |= {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_LOGGING_TO_API_BATCH_INTERVAL": "0.5",
     # A server on SQLite answers 503 when its own writers are in each other's way, and each client then waits for two
-    # seconds, four, eight: larger batches, and nobody who marks as late the many runs that no worker waits for.
+    # seconds, four, eight, or stands still for the minute that a writer may wait: larger batches, and none of the
+    # services that nothing here asks for, such as the one that marks as late the many runs that no worker waits for.
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "50",
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "50",
     "PREFECT_SERVER_SERVICES_LATE_RUNS_ENABLED": "false",
+    "PREFECT_SERVER_SERVICES_FOREMAN_ENABLED": "false",
+    "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_ENABLED": "false",
+    "PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED": "false",
     "PREFECT_CLI_PROMPT": "false",
     "PREFECT_INTEGRATIONS_CHAPKIT_FLOWS_HOME": str(PREFECT_HOME / "chapkit-flows"),
 }
@@ -88,8 +93,7 @@ def server() -> Iterator[str]:
         yield url
         _send_what_is_queued()
     finally:
-        process.terminate()
-        process.wait(timeout=30)
+        stop(process)
 
 
 def _send_what_is_queued() -> None:

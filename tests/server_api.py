@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -9,7 +10,7 @@ from typing import TypeVar
 import httpx
 
 T = TypeVar("T")
-SECONDS = 60
+SECONDS = 180
 
 
 class PatientTransport(httpx.HTTPTransport):
@@ -28,7 +29,17 @@ class PatientTransport(httpx.HTTPTransport):
 
 def connect(url: str) -> httpx.Client:
     """A client of the REST API at a URL."""
-    return httpx.Client(base_url=url, timeout=30, transport=PatientTransport())
+    return httpx.Client(base_url=url, timeout=120, transport=PatientTransport())
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """End a program that talks to the server; one that waits for a server that stands still is not waited for."""
+    process.terminate()
+    try:
+        process.wait(timeout=30)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def eventually(look: Callable[[], T], found: Callable[[T], bool]) -> T:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, TypeVar
 
 from chapkit_flows.configs.block import ModelConfig
@@ -18,7 +19,7 @@ async def restore_secrets(config: C, ref: ConfigRef) -> C:
     Raises:
         InvalidConfig: A secret value is masked, and there is no saved config to take it from.
     """
-    secret = [path.split(".")[0] for path in type(config).model_json_schema().get("secret_fields", [])]
+    secret = _secret_fields(type(config))
     if not any(_is_masked(ref.content.get(name)) for name in secret):
         return config
     saved = await find_config(type(config), ref.name) if ref.name else None
@@ -32,6 +33,13 @@ async def restore_secrets(config: C, ref: ConfigRef) -> C:
     filled = type(config).model_validate(content)
     filled._block_document_name = ref.name
     return filled
+
+
+@cache
+def _secret_fields(config_type: type[ModelConfig]) -> tuple[str, ...]:
+    """The fields that are secret, or hold something that is."""
+    paths = config_type.model_json_schema().get("secret_fields", [])
+    return tuple(dict.fromkeys(path.split(".")[0] for path in paths))
 
 
 def _is_masked(value: Any) -> bool:

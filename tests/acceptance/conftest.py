@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from server_api import connect
+from server_api import connect, stop
 from sites import ROOT, Site, run_program, script
 
 SKIPPED = shutil.ignore_patterns(
@@ -33,7 +33,7 @@ def site(server: str, checkout: Path, tmp_path_factory: pytest.TempPathFactory) 
     home = tmp_path_factory.mktemp("site")
     environment = os.environ | {
         "PREFECT_INTEGRATIONS_CHAPKIT_FLOWS_HOME": str(home / "chapkit-flows"),
-        "PREFECT_WORKER_QUERY_SECONDS": "1",
+        "PREFECT_WORKER_QUERY_SECONDS": "2",
     }
 
     def run(*arguments: str) -> str:
@@ -60,5 +60,4 @@ def site(server: str, checkout: Path, tmp_path_factory: pytest.TempPathFactory) 
                 deployments=deployments,
             )
         finally:
-            worker.terminate()
-            worker.wait(timeout=30)
+            stop(worker)

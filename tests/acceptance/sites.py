@@ -29,7 +29,7 @@ def run_program(arguments: Sequence[object], *, folder: Path, environment: Mappi
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=180,
+        timeout=300,
     )
     assert done.returncode == 0, done.stdout
     return done.stdout
@@ -75,7 +75,7 @@ class Site:
 
     def has_deployment(self, name: str, *, while_running: subprocess.Popen[bytes]) -> bool:
         """Wait until a deployment is there; False if the process that makes it ends before."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while time.monotonic() < deadline and while_running.poll() is None:
             if self.api.get(f"/deployments/name/{name}").is_success:
                 return True
@@ -84,7 +84,7 @@ class Site:
 
     def wait_for(self, flow_run_id: str) -> dict[str, Any]:
         """The final state of a run."""
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while time.monotonic() < deadline:
             state: dict[str, Any] = self.read(f"/flow_runs/{flow_run_id}")["state"]
             if state["type"] in FINAL:

@@ -40,7 +40,7 @@ def model_file(request: pytest.FixtureRequest) -> Path:
 @pytest.fixture
 def killed(server: str, home: Path, model_file: Path) -> Resources:
     """The store and the database as a killed training left them."""
-    done = subprocess.run([sys.executable, "-c", KILLED, model_file, DATA], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", KILLED, model_file, DATA], capture_output=True, text=True, timeout=300)
     assert -signal.SIGKILL == done.returncode, done.stderr
     return open_resources()
 

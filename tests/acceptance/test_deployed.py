@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
-from server_api import eventually
+from server_api import eventually, stop
 from sites import Site, script
 
 from chapkit_flows.artifacts.codecs import load
@@ -232,7 +232,7 @@ def served(site: Site, tmp_path: Path) -> Iterator[str]:
     (tmp_path / "rain.py").write_text(FIVE_LINES, encoding="utf-8")
     source = site.folder / "examples/dengue_forecast/data/training.csv"
     (tmp_path / "data.csv").write_bytes(source.read_bytes())
-    environment = {**site.environment, "PREFECT_RUNNER_POLL_FREQUENCY": "1"}
+    environment = {**site.environment, "PREFECT_RUNNER_POLL_FREQUENCY": "2"}
     log = tmp_path / "serve.log"
     with log.open("wb") as sink:
         process = subprocess.Popen(
@@ -243,8 +243,7 @@ def served(site: Site, tmp_path: Path) -> Iterator[str]:
         assert site.has_deployment(name, while_running=process), log.read_text()
         yield name
     finally:
-        process.terminate()
-        process.wait(timeout=30)
+        stop(process)
 
 
 def test_model_in_one_file_serves_itself(site: Site, served: str, tmp_path: Path) -> None:
