@@ -32,13 +32,15 @@ async def read_config(model: Model, options: argparse.Namespace) -> ModelConfig:
         return saved
     changes = {key: _read_value(key, text) for key, text in texts.items()}
     try:
-        config = model.config.model_validate((saved.values() if saved else {}) | changes)
+        config = model.config.model_validate((saved.values(reveal=True) if saved else {}) | changes)
     except ValidationError as error:
         found = "; ".join(_explain(item, texts, model.config) for item in error.errors(include_url=False))
         raise InvalidConfig(f"The config does not fit {model.config.__name__}: {found}") from error
     for key in changes:
         if key in config.additional_options and (saved is None or key not in saved.additional_options):
             say(_notice(key, config))
+    if saved is not None:
+        config._block_document_name = saved._block_document_name  # where its secrets come from when it predicts
     return config
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from command_line import write_tables
+from command_line import CommandLine, write_tables
 
 from chapkit_flows import Model, ModelConfig, load_model, open_resources
 from chapkit_flows.artifacts.codecs import load
@@ -59,6 +59,17 @@ def test_model_gets_the_secrets_of_the_saved_config(server: str, home: Path, tab
     config = get_run(open_resources().database, trained.run_id).config
     assert config is not None
     assert {"user": "ana", "password": "**********"} == config.content["login"]
+    assert_nothing_written(home)
+
+
+def test_changed_config_keeps_the_secrets(server: str, home: Path, tables: dict[str, str], cli: CommandLine) -> None:
+    """A saved config that is changed for one run gives its secrets to that run and to the predictions after it."""
+    model, seen = secretive("secretive")
+    save(model, "with-secrets")
+    given = ("--config", "with-secrets", "--set", "prediction_periods=2", "--json")
+    trained = cli("train", f"{FILE}:secretive", "--data", tables["training"], *given).json["artifact_id"]
+    model.predict(trained, tables["historic"], tables["future"])
+    assert [(CANARY, NESTED)] * 2 == seen
     assert_nothing_written(home)
 
 
