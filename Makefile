@@ -42,7 +42,7 @@ bench: install
 
 # The newest versions that fit pyproject.toml, on every supported Python. Needs uv.
 lock:
-	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --no-emit-index-url --no-header --output-file constraints.txt --upgrade
+	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --no-emit-index-url --no-header --no-annotate --output-file constraints.txt --upgrade
 
 clean:
 	rm -rf $(VENV) demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
