@@ -217,6 +217,22 @@ class Store:
         self.check()
         return self._backend.claim(_object_key(digest), size)
 
+    def renew(self, digest: str) -> bool:
+        """Whether the store holds an object, whatever its size; if so, a sweep will leave it there.
+
+        Raises:
+            DigestMismatch: It holds other bytes; they are looked at only where they must be written again.
+            StoreUnavailable: The store cannot be read or written.
+        """
+        size = self.size(digest)
+        if size is None:
+            return False
+        if not self.claim(digest, size):
+            # An object store has no other way to make an object young.
+            with self.open(digest) as file:
+                self.put(file)
+        return True
+
     def objects(self, shard: int) -> Iterator[ObjectEntry]:
         """The objects whose digest begins with the byte `shard`, from 0 to 255, in no order."""
         self.check()
