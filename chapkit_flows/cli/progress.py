@@ -6,13 +6,21 @@ import argparse
 import logging
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import prefect
 from prefect.logging.configuration import setup_logging
-from rich.progress import BarColumn, DownloadColumn, TaskID, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 from rich.progress import Progress as Bars
 
 from chapkit_flows.artifacts.backends import Progress
@@ -59,6 +67,18 @@ def show_transfer(size: int, options: argparse.Namespace) -> Iterator[Progress |
             bars.advance(tasks[what], count)
 
         yield tell
+
+
+@contextmanager
+def show_count(what: str, total: int | None, options: argparse.Namespace) -> Iterator[Callable[[int], None]]:
+    """How many things are done, on stderr; nothing where nobody watches. Gives what to tell of each more."""
+    if options.json or not sys.stderr.isatty():
+        yield lambda count: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Bars(*columns, console=console_of(sys.stderr), transient=True) as bars:
+        task = bars.add_task(what, total=total)
+        yield lambda count: bars.advance(task, count)
 
 
 class _StepHandler(logging.Handler):

@@ -74,7 +74,7 @@ class BulkContract:
         changes = {"site": None, "year": "2024"}
         assert [step.changed for step in bulk.tag(resources, in_batches(resources), changes, by="bo")] == [2, 2, 1]
         assert [step.changed for step in bulk.tag(resources, in_batches(resources), changes, by="bo")] == [0, 0, 0]
-        assert dict.fromkeys(ids, {"year": "2024"}) == load_tags(resources.database, ids)
+        assert {key: {"year": "2024"} for key in ids} == load_tags(resources.database, ids)
         for one in ids:
             said = history(resources.database, one)
             expected = [("set", "site", "ana"), ("remove", "site", "bo"), ("set", "year", "bo")]
