@@ -14,7 +14,7 @@ from chapkit_flows.lineage.engine import Database
 from chapkit_flows.lineage.facts import RunFact
 from chapkit_flows.lineage.query import get_artifact, get_run
 from chapkit_flows.refs import ArtifactRef
-from chapkit_flows.upkeep.bulk import Step, Survey, find_artifacts, find_runs
+from chapkit_flows.upkeep.bulk import SHOWN, Step, Survey, find_artifacts, find_runs
 
 T = TypeVar("T", ArtifactRef, RunFact)
 
@@ -122,6 +122,7 @@ def show_steps(steps: Iterable[Step], options: argparse.Namespace, done: str, *,
         show_nothing(options)
     else:
         print_line(f"{changed} of {matched} {done}.")
-        for one in gone:
-            print_line(f"The bytes of {one} are gone; restore them from a backup first: chapkit-flows restore FROM")
+        if gone:
+            names = ", ".join(gone[:SHOWN]) + (", …" if len(gone) > SHOWN else "")
+            print_line(f"The bytes of {len(gone)} are gone; restore them from a backup first: {names}")
     return 1 if gone else 0
