@@ -26,6 +26,7 @@ from typing import Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
 from chapkit_flows.artifacts.backends import MIB, Backend, LocalBackend, Progress, RemoteBackend, mask_url
+from chapkit_flows.artifacts.watching import watch
 from chapkit_flows.errors import ArtifactError, DigestMismatch, ObjectMissing, StoreUnavailable
 from chapkit_flows.refs import canonical_json, now
 
@@ -142,8 +143,8 @@ class Store:
             StoreUnavailable: The store cannot be written.
         """
         self._mark_format()
-        with self._backend.spool() as spooled:
-            raw = _HashingSink(spooled, self._backend)
+        with watch() as tell, self._backend.spool() as spooled:
+            raw = _HashingSink(spooled, self._backend, tell)
             writer = ObjectWriter(raw)
             try:
                 yield writer
@@ -154,7 +155,7 @@ class Store:
                 writer.close()
             stored = StoredObject(digest=f"sha256:{raw.hash.hexdigest()}", size=raw.size)
             key = _object_key(stored.digest)
-            while self._backend.publish(spooled, key):
+            while self._backend.publish(spooled, key, progress=tell):
                 self._outlast_sweep()
                 if self._backend.size(key) is not None:
                     break
@@ -347,12 +348,13 @@ def copy_bytes(source: BinaryIO, sink: BinaryIO, progress: Progress | None = Non
 class _HashingSink(io.RawIOBase):
     """Writes to a spooled file and hashes while the bytes are still in the processor's cache."""
 
-    def __init__(self, spooled: BinaryIO, backend: Backend) -> None:
+    def __init__(self, spooled: BinaryIO, backend: Backend, progress: Progress) -> None:
         self.hash = hashlib.sha256()
         self.size = 0
         self.finished = False
         self._spooled = spooled
         self._backend = backend
+        self._progress = progress
 
     def writable(self) -> bool:
         return True
@@ -366,6 +368,7 @@ class _HashingSink(io.RawIOBase):
             _write_whole(self._spooled, chunk)
         self.hash.update(chunk)
         self.size += len(chunk)
+        self._progress("store", len(chunk))
         return len(chunk)
 
 

@@ -24,6 +24,7 @@ from rich.progress import (
 from rich.progress import Progress as Bars
 
 from chapkit_flows.artifacts.backends import Progress
+from chapkit_flows.artifacts.watching import watched_by
 from chapkit_flows.cli.output import console_of
 
 LARGE = 64 * 1000**2
@@ -79,6 +80,62 @@ def show_count(what: str, total: int | None, options: argparse.Namespace) -> Ite
     with Bars(*columns, console=console_of(sys.stderr), transient=True) as bars:
         task = bars.add_task(what, total=total)
         yield lambda count: bars.advance(task, count)
+
+
+@contextmanager
+def show_uploads(options: argparse.Namespace) -> Iterator[None]:
+    """Show on stderr how much of something large is stored already; nothing where nobody watches."""
+    if options.json or not sys.stderr.isatty():
+        yield
+        return
+    with watched_by(_Uploads().watch):
+        yield
+
+
+class _Uploads:
+    """Bars that come when the transfers of one moment have had LARGE bytes, and go when the last of them ends.
+
+    How much there will be is not known: a flow stores what its model has made.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open = 0
+        self._counts: dict[str, int] = {}
+        self._tasks: dict[str, TaskID] = {}
+        self._bars: Bars | None = None
+
+    @contextmanager
+    def watch(self) -> Iterator[Progress]:
+        with self._lock:
+            self._open += 1
+        try:
+            yield self._tell
+        finally:
+            with self._lock:
+                self._open -= 1
+                if not self._open:
+                    self._end()
+
+    def _tell(self, what: str, count: int) -> None:
+        with self._lock:
+            self._counts[what] = done = self._counts.get(what, 0) + count
+            if done < LARGE:
+                return
+            if self._bars is None:
+                columns = (TextColumn("{task.description}"), DownloadColumn(), TransferSpeedColumn())
+                self._bars = Bars(*columns, console=console_of(sys.stderr), transient=True)
+                self._bars.start()
+            if what not in self._tasks:
+                self._tasks[what] = self._bars.add_task(what, total=None)
+            self._bars.update(self._tasks[what], completed=done)
+
+    def _end(self) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+        self._bars = None
+        self._counts.clear()
+        self._tasks.clear()
 
 
 class _StepHandler(logging.Handler):

@@ -14,6 +14,7 @@ from pathlib import Path
 from chapkit_flows.artifacts.store import open_store
 from chapkit_flows.cli.annotations import author_of
 from chapkit_flows.cli.output import print_diagnostics, print_json, print_line, print_table, say, size_text, when
+from chapkit_flows.cli.progress import show_uploads
 from chapkit_flows.cli.selection import chosen_artifacts, confirm, has_filter, show_nothing, show_steps, show_survey
 from chapkit_flows.errors import UpkeepError
 from chapkit_flows.lineage.deletions import in_trash, list_deletions
@@ -153,7 +154,8 @@ def fsck(options: argparse.Namespace) -> int:
 
 def backup(options: argparse.Namespace) -> int:
     """Write a backup; 1 if the store lacks something."""
-    made = backups.backup(open_resources(), open_store(options.to))
+    with show_uploads(options):
+        made = backups.backup(open_resources(), open_store(options.to))
     if options.json:
         print_json({**asdict(made), "created_at": made.created_at.isoformat()})
     else:
@@ -169,7 +171,8 @@ def backup(options: argparse.Namespace) -> int:
 def restore(options: argparse.Namespace) -> int:
     """Bring a backup back into the empty database and the store of the settings."""
     resources = open_resources()
-    found = backups.restore(open_store(options.source), resources, backup_id=options.backup)
+    with show_uploads(options):
+        found = backups.restore(open_store(options.source), resources, backup_id=options.backup)
     if options.json:
         print_json({"backup": found.id, "rows": found.rows, "objects": found.objects})
     else:

@@ -12,15 +12,19 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
 
 import pytest
 
+from chapkit_flows.artifacts.backends import SMALL, Progress, RemoteBackend
 from chapkit_flows.artifacts.codecs import load, save
 from chapkit_flows.artifacts.store import CHUNK, Store
 from chapkit_flows.artifacts.trees import get_tree, list_tree, put_tree
+from chapkit_flows.artifacts.watching import watched_by
 from chapkit_flows.errors import DigestMismatch, ObjectMissing
 from chapkit_flows.refs import ArtifactRef, digest_of, new_id
 
@@ -90,6 +94,24 @@ class StoreContract:
             pass
         assert size == told.pop("check")
         assert told in ({}, {"download": size})
+
+    @pytest.mark.parametrize("size", [5, 9 * CHUNK])
+    def test_watcher_of_uploads_counts_every_byte(self, store: Store, tmp_path: Path, size: int) -> None:
+        """Whoever watches is told of each byte that is stored and uploaded, once, from whatever thread."""
+        told: dict[str, int] = {}
+
+        @contextmanager
+        def watch() -> Iterator[Progress]:
+            yield lambda what, count: told.update({what: told.get(what, 0) + count})
+
+        (tmp_path / "file").write_bytes(some_bytes(size))
+        with watched_by(watch):
+            store.put(io.BytesIO(some_bytes(size)[::-1]))
+            assert size == told["store"]
+            in_parts = isinstance(store._backend, RemoteBackend) and size > SMALL
+            assert told.get("upload") == (size if in_parts else None)
+            put_tree(store, tmp_path)
+        assert told["store"] > 2 * size  # and the list of files
 
     def test_same_bytes_are_one_object(self, store: Store) -> None:
         """Bytes that are put twice are stored once."""
