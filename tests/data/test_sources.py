@@ -12,6 +12,7 @@ from pathlib import Path
 
 import fsspec
 import pytest
+from servers import sftp_server
 
 from chapkit_flows.data.sources import mask_uri, media_type_of, open_source
 from chapkit_flows.errors import DataNotFound
@@ -44,6 +45,30 @@ def test_other_file_systems_are_opened(memory_file: str) -> None:
         assert 0 == file.seek(0)
         assert b"content" == file.read()
         assert file.seekable()
+
+
+def test_sftp_host_must_be_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host whose key is not among the known ones gets no password and gives no data, unless the user wants it so."""
+    home = tmp_path / "home"
+    (home / ".ssh").mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(home))
+    (tmp_path / "data.csv").write_bytes(b"content")
+    with sftp_server(tmp_path) as site:
+        uri = f"{site.url}/data.csv".replace("://", "://tester:test-secret@")
+        with pytest.raises(DataNotFound, match=r"key is not trusted.*Connect to the host once with ssh") as caught:
+            read(uri)
+        assert "test-secret" not in str(caught.value)
+        with monkeypatch.context() as configured:
+            configured.setitem(fsspec.config.conf, "sftp", {"known_hosts": None})
+            assert b"content" == read(uri)
+        (home / ".ssh" / "known_hosts").write_text(Path(site.options["known_hosts"]).read_text())
+        assert b"content" == read(uri)
+        fsspec.get_filesystem_class("sftp").clear_instance_cache()
+
+
+def read(uri: str) -> bytes:
+    with open_source(uri) as file:
+        return file.read()
 
 
 def test_missing_file(tmp_path: Path) -> None:
