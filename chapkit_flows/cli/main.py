@@ -228,6 +228,9 @@ def _add_upkeep(commands: Commands) -> None:
 
     fsck = _add(commands, "fsck", "upkeep:fsck", "check that the bytes of every artifact are there")
     fsck.add_argument("--bytes", action="store_true", help="read all bytes and compare their digests")
+    fsck.add_argument(
+        "--set-aside", action="store_true", help="move damaged bytes out of the way, so that they can be stored again"
+    )
     fsck.add_argument("--sample", metavar="SHARE", type=_share, default=1.0, help="of the artifacts, such as 0.05")
     fsck.add_argument("--seed", metavar="N", type=int, default=0, help="of the sample (default: %(default)s)")
     fsck.add_argument("--after", metavar="ID", help="go on after this artifact")

@@ -132,7 +132,15 @@ def _print_collected(found: Collected, *, dry_run: bool) -> None:
 
 def fsck(options: argparse.Namespace) -> int:
     """Check rows against bytes; 1 if something is wrong."""
-    scope = Scope(read_bytes=options.bytes, share=options.sample, after=options.after or "", seed=options.seed)
+    if options.set_aside and not options.bytes:
+        raise UpkeepError("Whether bytes are damaged shows only when they are read. Add --bytes to --set-aside.")
+    scope = Scope(
+        read_bytes=options.bytes,
+        set_aside=options.set_aside,
+        share=options.sample,
+        after=options.after or "",
+        seed=options.seed,
+    )
     count, last = 0, ""
     findings: list[Diagnostic] = []
     for checked in check(open_resources(), scope):

@@ -104,13 +104,15 @@ class StoreContract:
         def watch() -> Iterator[Progress]:
             yield lambda what, count: told.update({what: told.get(what, 0) + count})
 
-        (tmp_path / "file").write_bytes(some_bytes(size))
+        source = tmp_path / "source"
+        source.mkdir()
+        (source / "file").write_bytes(some_bytes(size))
         with watched_by(watch):
             store.put(io.BytesIO(some_bytes(size)[::-1]))
             assert size == told["store"]
             in_parts = isinstance(store._backend, RemoteBackend) and size > SMALL
             assert told.get("upload") == (size if in_parts else None)
-            put_tree(store, tmp_path)
+            put_tree(store, source)
         assert told["store"] > 2 * size  # and the list of files
 
     def test_same_bytes_are_one_object(self, store: Store) -> None:
@@ -153,6 +155,34 @@ class StoreContract:
         digest = store.put(io.BytesIO(b"whole")).digest
         plant(store, key_of(digest), b"who")
         store.put(io.BytesIO(b"whole"))
+        with store.open(digest) as file:
+            assert file.read() == b"whole"
+
+    def test_truncated_file_of_a_folder_is_healed(self, store: Store, tmp_path: Path) -> None:
+        """Storing a folder again puts right what has the wrong size: a file of it, and the list of its files."""
+        source, target = tmp_path / "source", tmp_path / "target"
+        source.mkdir()
+        (source / "model").write_bytes(b"whole")
+        tree = put_tree(store, source)
+        for digest in (tree.digest, digest_of(b"whole")):
+            plant(store, key_of(digest), b"who")
+        assert tree == put_tree(store, source)
+        get_tree(store, tree.digest, target)
+        assert (target / "model").read_bytes() == b"whole"
+
+    def test_damage_that_is_set_aside_is_healed(self, store: Store, tmp_path: Path) -> None:
+        """A file with a flipped bit is stored again once it is out of the way; its bytes are kept elsewhere."""
+        source = tmp_path / "source"
+        source.mkdir()
+        (source / "model").write_bytes(b"whole")
+        tree = put_tree(store, source)
+        digest = digest_of(b"whole")
+        plant(store, key_of(digest), b"wholf")
+        for _ in range(2):
+            store.set_aside(digest)
+            assert not store.has(digest)
+        assert store._backend.keys("damaged") == [f"damaged/{digest[7:]}"]
+        assert tree == put_tree(store, source)
         with store.open(digest) as file:
             assert file.read() == b"whole"
 
