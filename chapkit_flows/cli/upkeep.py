@@ -33,8 +33,7 @@ _SHOWN = 50
 
 def delete(options: argparse.Namespace) -> int:
     """Put artifacts into the trash."""
-    resources = open_resources()
-    database, doing = resources.database, "put into the trash"
+    database, doing = open_facts(), "put into the trash"
     if has_filter(options, options.ids) or options.dry_run:
         found = survey(chosen_artifacts(database, options, options.ids), lambda batch: _kept(database, batch))
         if options.dry_run:
@@ -43,9 +42,9 @@ def delete(options: argparse.Namespace) -> int:
             return show_nothing(options)
         confirm(found, options, doing)
         batches = chosen_artifacts(database, options, options.ids, newest=found.newest)
-        steps = bulk.delete(resources, batches, actor=author_of(options), reason=options.reason)
+        steps = bulk.delete(open_resources(), batches, actor=author_of(options), reason=options.reason)
         return show_steps(steps, options, doing, total=found.matched)
-    made = trash.delete(resources, options.ids, actor=author_of(options), reason=options.reason)
+    made = trash.delete(open_resources(), options.ids, actor=author_of(options), reason=options.reason)
     if options.json:
         print_json({"deleted": [deletion.artifact_id for deletion in made]})
         return 0
@@ -62,15 +61,14 @@ def _kept(database: Database, batch: Sequence[Thing]) -> set[str]:
 
 def restore_artifacts(options: argparse.Namespace) -> int:
     """Take artifacts out of the trash."""
-    resources = open_resources()
-    database, doing = resources.database, "taken out of the trash"
+    database, doing = open_facts(), "taken out of the trash"
     if has_filter(options, options.ids) or options.dry_run:
         batches = chosen_artifacts(database, options, options.ids, trash=True)
         if options.dry_run:
             found = survey(batches, lambda batch: in_trash(database, {thing.id for thing in batch}))
             return show_survey(found, options, doing)
-        return show_steps(bulk.restore(resources, batches, actor=author_of(options)), options, doing)
-    back = trash.restore(resources, options.ids, actor=author_of(options))
+        return show_steps(bulk.restore(open_resources(), batches, actor=author_of(options)), options, doing)
+    back = trash.restore(open_resources(), options.ids, actor=author_of(options))
     if options.json:
         print_json({"restored": list(back)})
     else:

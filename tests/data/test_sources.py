@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
+import sys
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -12,10 +12,12 @@ from pathlib import Path
 
 import fsspec
 import pytest
+from fsspec.registry import _registry
 from servers import sftp_server
 
+from chapkit_flows.artifacts.store import open_store
 from chapkit_flows.data.sources import mask_uri, media_type_of, open_source
-from chapkit_flows.errors import DataNotFound
+from chapkit_flows.errors import DataNotFound, StoreUnavailable
 
 
 @pytest.fixture
@@ -91,15 +93,22 @@ def test_unknown_scheme() -> None:
 
 @pytest.mark.parametrize(
     ("extra", "driver", "uri"),
-    [("gcs", "gcsfs", "gs://bucket/x.csv"), ("azure", "adlfs", "az://bucket/x.csv")],
+    [
+        ("gcs", "gcsfs", "gs://bucket/x.csv"),
+        ("azure", "adlfs", "az://bucket/x.csv"),
+        ("s3", "s3fs", "s3://bucket/x.csv"),
+    ],
 )
-def test_missing_driver_names_the_extra(extra: str, driver: str, uri: str) -> None:
-    """Without the driver of a scheme the message says which extra to install."""
-    if importlib.util.find_spec(driver) is not None:
-        pytest.skip(f"{driver} is installed")
+def test_missing_driver_names_the_extra(extra: str, driver: str, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the driver of a scheme the message says which extra to install, for a table and for a store."""
+    monkeypatch.setitem(sys.modules, driver, None)
+    monkeypatch.delitem(_registry, uri.partition(":")[0], raising=False)
     with pytest.raises(DataNotFound) as caught, open_source(uri):
         pass
     assert f'pip install "chapkit-flows[{extra}]"' in str(caught.value)
+    with pytest.raises(StoreUnavailable) as refused:
+        open_store(uri)
+    assert f'pip install "chapkit-flows[{extra}]"' in str(refused.value)
 
 
 @pytest.mark.parametrize(
