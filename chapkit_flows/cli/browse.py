@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -202,7 +203,7 @@ def download_one(options: argparse.Namespace) -> int:
         raise DataError(f"There is no folder {target.parent}. Make it first, or choose another --out.")
     if target.exists():
         raise DataError(f"{target} exists already. Remove it, or choose another --out.")
-    write_artifact(resources, artifact, target, options)
+    write_artifact(resources, artifact, target, show_transfer(artifact.size, options))
     if options.json:
         print_json({"artifact_id": artifact.id, "path": str(target.absolute())})
     else:
@@ -210,15 +211,17 @@ def download_one(options: argparse.Namespace) -> int:
     return 0
 
 
-def write_artifact(resources: Resources, artifact: ArtifactRef, target: Path, options: argparse.Namespace) -> None:
-    """Write an artifact to a path at which nothing is, in the form that its suffix asks for."""
+def write_artifact(
+    resources: Resources, artifact: ArtifactRef, target: Path, show: AbstractContextManager[Progress | None]
+) -> None:
+    """Write an artifact to a path at which nothing is, in the form that its suffix asks for; `show` how far it is."""
     if artifact.codec == "parquet" and target.suffix == ".csv":
         if artifact.kind not in _AS_CSV:
             refusal = f"{artifact.id} is a table whose index CSV would lose."
             raise DataError(f"{refusal} Choose an --out that ends in .parquet.")
         write_prediction(artifact.id, target)
         return
-    with show_transfer(artifact.size, options) as progress, whole_path(target) as part:
+    with show as progress, whole_path(target) as part:
         _write(resources.store, artifact, part, zipped=target.suffix == ".zip", progress=progress)
 
 

@@ -7,6 +7,7 @@ import csv
 import json
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from itertools import chain
 from pathlib import Path
 from typing import Any, TextIO
@@ -116,7 +117,7 @@ def _download_all(options: argparse.Namespace) -> int:
             matched += len(batch)
             for artifact in _absent(batch, folder):
                 try:
-                    write_artifact(resources, artifact, folder / _name(artifact), options)
+                    write_artifact(resources, artifact, folder / _name(artifact), nullcontext())
                     written += 1
                 except (ObjectMissing, DigestMismatch) as error:
                     failed.append(artifact.id)

@@ -15,6 +15,7 @@ from prefect.logging.configuration import setup_logging
 from rich.progress import (
     BarColumn,
     DownloadColumn,
+    FileSizeColumn,
     MofNCompleteColumn,
     TaskID,
     TextColumn,
@@ -76,7 +77,8 @@ def show_count(what: str, total: int | None, options: argparse.Namespace) -> Ite
     if options.json or not sys.stderr.isatty():
         yield lambda count: None
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    count = TextColumn("{task.completed:.0f}") if total is None else MofNCompleteColumn()
+    columns = (TextColumn("{task.description}"), BarColumn(), count)
     with Bars(*columns, console=console_of(sys.stderr), transient=True) as bars:
         task = bars.add_task(what, total=total)
         yield lambda count: bars.advance(task, count)
@@ -123,7 +125,7 @@ class _Uploads:
             if done < LARGE:
                 return
             if self._bars is None:
-                columns = (TextColumn("{task.description}"), DownloadColumn(), TransferSpeedColumn())
+                columns = (TextColumn("{task.description}"), FileSizeColumn(), TransferSpeedColumn())
                 self._bars = Bars(*columns, console=console_of(sys.stderr), transient=True)
                 self._bars.start()
             if what not in self._tasks:
