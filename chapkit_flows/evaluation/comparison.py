@@ -110,7 +110,7 @@ class Comparison:
 
     def as_json(self) -> dict[str, Any]:
         """The whole comparison as plain JSON types."""
-        return asdict(self) | {"rows": [asdict(row) for row in self.rows]}
+        return {"metric": self.metric, "reference": self.reference, "rows": [asdict(row) for row in self.rows]}
 
 
 def compare(
