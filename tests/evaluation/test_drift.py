@@ -81,7 +81,7 @@ def test_constant_column() -> None:
 def test_season_is_no_drift() -> None:
     """Three months of one season are compared with the same months of earlier years."""
     training = _table(RAIN + RNG.normal(0, 0.1, len(RAIN)), PERIODS)
-    months = [f"{year}-{month:02d}" for year in range(2020, 2030) for month in (2, 3, 4)]
+    months = [f"{year}-{month:02d}" for year in range(2020, 2030) for month in (4, 5, 6)]
     rain = np.array([math.sin(int(period[5:]) / 6 * math.pi) for period in months])
     recent = _table(rain + RNG.normal(0, 0.1, len(months)), months)
     assert ["drift_distribution"] == [found.code for found in check_drift(measure_drift(training, recent, ["rain"]))]
