@@ -53,7 +53,9 @@ def calibration_spec(scores: Mapping[str, pd.DataFrame]) -> Spec:
     most = max([0.2, *(bar["share"] for bar in bars)])
     panels = [_histogram([bar for bar in bars if bar["model"] == model], most) | {"title": model} for model in scores]
     histograms: Spec = {"concat": panels, "columns": 3}
-    return _whole({"vconcat": [histograms, _reliability(points, list(scores))]})
+    rows = [histograms, _reliability(points, list(scores))]
+    # The legend belongs to the lower panel, not to the whole.
+    return _whole({"vconcat": rows, "resolve": {"legend": {"color": "independent"}}})
 
 
 def pit_histogram(scores: pd.DataFrame) -> NDArray[np.float64]:
