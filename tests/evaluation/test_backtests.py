@@ -111,8 +111,8 @@ def test_scores_agree_with_an_independent_reading(shared: Path, source: str, pla
 def test_baselines_differ_as_they_should(shared: Path) -> None:
     """On Vietnam persistence beats climatology one month ahead and loses its lead three months ahead."""
     panel = _panel(shared / VIETNAM)
-    splits = rolling_origins(panel.periods, SplitPlan(n_periods=3, n_splits=12))
-    scores = {model.name: _backtest(model, splits, panel.frame)[0] for model in BASELINES}
+    splits = rolling_origins(panel.periods, SplitPlan(n_periods=3, n_splits=6))
+    scores = {model.name: _backtest(model, splits, panel.frame)[0] for model in (persistence, climatology)}
     skills = {row.model: row.skill for row in compare(scores, reference="climatology").rows}
     assert skills["persistence"] is not None
     errors = {

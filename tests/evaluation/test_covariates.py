@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chapkit_flows.errors import EvaluationError
@@ -53,6 +53,7 @@ def test_observed_is_what_came() -> None:
     assert "cases" not in filled.columns
 
 
+@settings(max_examples=20, deadline=None)
 @given(method=st.sampled_from(["climatology", "persistence"]), value=st.floats(allow_nan=True, allow_infinity=True))
 def test_never_looks_ahead(method: str, value: float) -> None:
     """Whatever stands in the rows ahead, the covariates are the same."""
