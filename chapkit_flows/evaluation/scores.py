@@ -105,10 +105,10 @@ def score_split(
         predictions[columns], rows, table.loc[scored, "_truth"].to_numpy(dtype="float64"), table[scored], yardstick,
         metrics,
     )  # fmt: skip
-    for name, column in values.items():
-        table[name] = np.nan
-        table.loc[scored, name] = column
-    return table.drop(columns=["_row", "_truth"])
+    filled = np.full((len(table), len(values)), np.nan)
+    filled[scored] = np.column_stack(list(values.values()))
+    measured = pd.DataFrame(filled, columns=list(values), index=table.index)
+    return pd.concat([table.drop(columns=["_row", "_truth"]), measured], axis=1)
 
 
 def _with_fold(table: pd.DataFrame, split: Split) -> pd.DataFrame:
