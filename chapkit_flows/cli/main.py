@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 from chapkit_flows import __version__
 from chapkit_flows.errors import ChapkitFlowsError, DataError
 
-MODEL_HELP = "path/to/file.py:name, or the name of an installed model"
+MODEL_HELP = "path/to/file.py:name, package.module:name, or the name of an installed model"
 URI_HELP = "a path, any fsspec URL, or artifact://ID; CSV or Parquet"
 KINDS = ("dataset", "training_workspace", "prediction", "prediction_workspace", "metrics", "plot", "report")
 STATUSES = ("running", "completed", "failed", "cancelled", "crashed")
