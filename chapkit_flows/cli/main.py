@@ -118,7 +118,7 @@ def _add_runs(commands: Commands) -> None:
     _add_horizon(train)
 
     predict = _add(commands, "predict", "runs:predict", "predict with a trained model")
-    predict.add_argument("artifact", metavar="ARTIFACT", help="the id that train printed")
+    predict.add_argument("artifact", metavar="ARTIFACT", help="the id that train printed, or NAME@latest")
     predict.add_argument("--historic", metavar="URI", required=True, help=f"data up to the forecast: {URI_HELP}")
     predict.add_argument("--future", metavar="URI", required=True, help="covariates of the periods to predict")
     _add_geo(predict)
@@ -159,7 +159,7 @@ def _add_horizon(parser: argparse.ArgumentParser) -> None:
 def _add_browsing(commands: Commands) -> None:
     runs = _add_group(commands, "runs", "what has run")
     listing = _add(runs, "list", "browse:list_runs_", "list runs, newest first")
-    listing.add_argument("--flow", choices=("train", "predict"))
+    listing.add_argument("--flow", choices=("train", "retrain", "predict"))
     listing.add_argument("--model", metavar="NAME", help="runs of this model")
     listing.add_argument("--status", choices=STATUSES)
     _add_where(
