@@ -38,6 +38,7 @@
     │   ├── BackupNotFound
     │   └── NotEmpty
     ├── InvalidSetting
+    ├── InvalidDeployment
     ├── ServerUnavailable
     └── ServerRefused
 
@@ -221,6 +222,10 @@ class NotEmpty(UpkeepError):
 
 class InvalidSetting(ChapkitFlowsError):
     """A setting does not fit its field. Correct or unset its environment variable."""
+
+
+class InvalidDeployment(ChapkitFlowsError):
+    """The deployment would never run. Correct what the message names in the command or in prefect.yaml."""
 
 
 class ServerUnavailable(ChapkitFlowsError):
