@@ -47,6 +47,7 @@
     │   ├── BackupNotFound
     │   └── NotEmpty
     ├── InvalidSetting
+    ├── InvalidDeployment
     ├── ServerUnavailable
     └── ServerRefused
 
@@ -266,6 +267,10 @@ class NotEmpty(UpkeepError):
 
 class InvalidSetting(ChapkitFlowsError):
     """A setting does not fit its field. Correct or unset its environment variable."""
+
+
+class InvalidDeployment(ChapkitFlowsError):
+    """The deployment would never run. Correct what the message names in the command or in prefect.yaml."""
 
 
 class ServerUnavailable(ChapkitFlowsError):

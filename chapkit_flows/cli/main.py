@@ -120,7 +120,7 @@ def _add_runs(commands: Commands) -> None:
     _add_horizon(train)
 
     predict = _add(commands, "predict", "runs:predict", "predict with a trained model")
-    predict.add_argument("artifact", metavar="ARTIFACT", help="the id that train printed")
+    predict.add_argument("artifact", metavar="ARTIFACT", help="the id that train printed, or NAME@latest")
     predict.add_argument("--historic", metavar="URI", required=True, help=f"data up to the forecast: {URI_HELP}")
     predict.add_argument("--future", metavar="URI", required=True, help="covariates of the periods to predict")
     _add_geo(predict)
@@ -161,7 +161,7 @@ def _add_horizon(parser: argparse.ArgumentParser) -> None:
 def _add_browsing(commands: Commands) -> None:
     runs = _add_group(commands, "runs", "what has run")
     listing = _add(runs, "list", "browse:list_runs_", "list runs, newest first")
-    listing.add_argument("--flow", choices=("train", "predict"))
+    listing.add_argument("--flow", choices=("train", "retrain", "predict"))
     listing.add_argument("--model", metavar="NAME", help="runs of this model")
     listing.add_argument("--status", choices=STATUSES)
     _add_where(
@@ -329,6 +329,7 @@ def _add_operations(commands: Commands) -> None:
     apply = _add(blocks, "apply", "blocks:apply", "register config types and save configs on the Prefect server")
     apply.add_argument("path", metavar="PATH", type=Path, help="a YAML file, or a folder of them")
 
+    _add_deploy(commands)
     sample = _add(commands, "sample-data", "samples:make", "make a data set that fits a model, to try it")
     sample.add_argument("model", metavar="MODEL", help=MODEL_HELP)
     sample.add_argument("--out", metavar="FOLDER", type=Path, default=Path("sample-data"), help="default: %(default)s")
@@ -339,6 +340,29 @@ def _add_operations(commands: Commands) -> None:
     sample.add_argument("--seed", metavar="N", type=int, default=0, help="default: %(default)s")
 
     _add(commands, "doctor", "doctor:examine", "check server, database, store and versions")
+
+
+def _add_deploy(commands: Commands) -> None:
+    deploy = _add(commands, "deploy", "deploy:deploy", "write a deployment of a model into prefect.yaml")
+    deploy.add_argument("model", metavar="MODEL", help=MODEL_HELP)
+    deploy.add_argument(
+        "--flow",
+        choices=("retrain", "train", "predict"),
+        default="retrain",
+        help="retrain trains only what is new; predict uses the newest trained model (default: %(default)s)",
+    )
+    deploy.add_argument("--schedule", metavar="CRON", help='when it runs by itself, such as "0 6 * * 1"')
+    deploy.add_argument("--timezone", metavar="ZONE", help="of the schedule, such as Europe/Oslo; default: UTC")
+    deploy.add_argument("--data", metavar="URI", help=f"training data: {URI_HELP}")
+    deploy.add_argument("--historic", metavar="URI", help="for predict: data up to the forecast")
+    deploy.add_argument("--future", metavar="URI", help="for predict: covariates of the periods to predict")
+    _add_geo(deploy)
+    deploy.add_argument("--config", metavar="NAME", help="a saved config of the model, as name or type/name")
+    deploy.add_argument("--pool", metavar="NAME", help="work pool; default: the one in the file, else forecasts")
+    deploy.add_argument("--name", metavar="NAME", help="of the deployment; default: MODEL-FLOW")
+    deploy.add_argument("--file", metavar="FILE", type=Path, default=Path("prefect.yaml"), help="default: %(default)s")
+    deploy.add_argument("--dry-run", action="store_true", help="only show what would change")
+    deploy.add_argument("--apply", action="store_true", help="deploy it too, with prefect deploy")
 
 
 if __name__ == "__main__":

@@ -35,6 +35,17 @@ class TrainResult(RunResult):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RetrainResult(TrainResult):
+    """The model in use after a retraining.
+
+    Attributes:
+        is_new: Whether it was trained now; else nothing was new, and it is the one before.
+    """
+
+    is_new: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PredictResult(RunResult):
     """A prediction.
 

@@ -240,6 +240,7 @@ async def store_model(session: RunSession, trained: Any, config: ModelConfig, da
     facts = {
         "model": session.model.name,
         "entrypoint": session.model.entrypoint,
+        "contract": await asyncio.to_thread(lambda: session.model.digest),
         "prediction_periods": config.prediction_periods,
         "trained_on": data.profile(),
     }

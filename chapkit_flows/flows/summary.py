@@ -64,6 +64,23 @@ async def publish_summary(run: RunFact, *, parent: RunFact | None = None, foreca
     )
 
 
+async def publish_nothing_new(run: RunFact, current: ArtifactRef) -> None:
+    """Publish a markdown artifact: why a retraining trained nothing, and which model stays in use."""
+    parts = [
+        f"## {run.model}: nothing new",
+        f"The data, polygons, config, horizon, code and contract are those of the model in use, `{current.id}`, "
+        f"trained {current.created_at:%Y-%m-%d %H:%M} UTC. It stays in use: `{run.model}@latest` names it.",
+        "Installed packages are not compared. To train all the same: **Run** → **Custom run**, with `force` on.",
+        "### Compared",
+        _facts_table(run, None),
+    ]
+    await acreate_markdown_artifact(
+        markdown="\n\n".join(parts),
+        key=artifact_key(run.model, run.flow),
+        description=f"Why this {run.flow} run trained nothing",
+    )
+
+
 async def publish_diagnostics(model: str, diagnostics: Sequence[Diagnostic]) -> None:
     """Publish the findings of validation as a table artifact."""
     await acreate_table_artifact(
@@ -99,7 +116,7 @@ def artifact_key(model: str, what: str) -> str:
 def summarise(run: RunFact, *, parent: RunFact | None = None, forecast: Forecast | None = None) -> str:
     """The markdown of a run's summary."""
     made = next(edge for edge in run.outputs if edge.role in ("model", "prediction"))
-    parts = [f"## {run.model}: {'trained' if run.flow == 'train' else 'predicted'}", _next_step(run, made.artifact)]
+    parts = [f"## {run.model}: {'trained' if made.role == 'model' else 'predicted'}", _next_step(run, made)]
     if forecast is not None:
         parts += _forecast_parts(forecast)
     parts += ["### Made from", _facts_table(run, parent)]
@@ -110,8 +127,9 @@ def summarise(run: RunFact, *, parent: RunFact | None = None, forecast: Forecast
     return "\n\n".join(parts)
 
 
-def _next_step(run: RunFact, made: ArtifactRef) -> str:
-    if run.flow != "train":
+def _next_step(run: RunFact, edge: Edge) -> str:
+    made = edge.artifact
+    if edge.role != "model":
         return f"Prediction `{made.id}`. Download it as CSV:\n\n```\nchapkit-flows artifacts download {made.id}\n```"
     ui = _ui_url()
     deployments = f"[Deployments]({ui}/deployments)" if ui else "Deployments"

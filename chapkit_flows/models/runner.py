@@ -84,6 +84,10 @@ class BaseModelRunner(ABC):
         """JSON facts about what `on_train` or `on_predict` returned, kept with the artifact."""
         return {}
 
+    def source_digest(self) -> str | None:
+        """Of the commands and files that this runner runs beside the module that defines it; None if there are none."""
+        return None
+
 
 async def settle(value: T | Awaitable[T]) -> T:
     """Await what an `async def` callback returned; pass on what a `def` callback returned."""
