@@ -39,6 +39,7 @@
     │   ├── DatabaseLocked
     │   └── DatabaseTooNew
     ├── EvaluationError
+    │   ├── BacktestFailed
     │   ├── TooFewPeriods
     │   ├── UnscorableForecast
     │   ├── UnknownMetric
@@ -239,6 +240,10 @@ class EvaluationError(ChapkitFlowsError):
 
 class TooFewPeriods(EvaluationError):
     """The panel has fewer periods than the splits need. Ask for fewer splits or periods ahead, or bring more data."""
+
+
+class BacktestFailed(EvaluationError):
+    """No fold of the backtest could be done. The log of each fold says why."""
 
 
 class UnscorableForecast(EvaluationError):

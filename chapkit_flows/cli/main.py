@@ -16,7 +16,7 @@ from chapkit_flows.errors import ChapkitFlowsError, DataError
 
 MODEL_HELP = "path/to/file.py:name, or the name of an installed model"
 URI_HELP = "a path, any fsspec URL, or artifact://ID; CSV or Parquet"
-KINDS = ("dataset", "training_workspace", "prediction", "prediction_workspace", "metrics", "plot", "report")
+KINDS = ("dataset", "training_workspace", "prediction", "prediction_workspace", "metrics", "plot", "report", "backtest")
 STATUSES = ("running", "completed", "failed", "cancelled", "crashed")
 # For a Prefect that runs without a server of its own. Without internet its telemetry prints a traceback; a first
 # start has to migrate a database, which takes longer than Prefect waits by default.

@@ -63,6 +63,11 @@ def period_start(canonical: str) -> date:
     return date.fromisocalendar(int(canonical[:4]), int(canonical[6:]), 1)
 
 
+def season_of(canonical: str) -> int:
+    """The position of a period in its year: 1 to 12 for a month, 1 to 53 for a week."""
+    return int(canonical[5:]) if period_type_of(canonical) == "monthly" else int(canonical[6:])
+
+
 def _month(text: str) -> str | None:
     if not (found := _MONTH.fullmatch(text)):
         return None

@@ -13,9 +13,14 @@ from prefect.settings import get_current_settings
 
 from chapkit_flows.configs.block import ModelConfig
 from chapkit_flows.errors import InvalidModel
+from chapkit_flows.evaluation.covariates import FutureCovariates
+from chapkit_flows.evaluation.splits import SplitPlan, Strategy, Window
+from chapkit_flows.flows.backtest import BacktestPlan, backtest
+from chapkit_flows.flows.check import resolve_horizon
 from chapkit_flows.flows.predict import predict
-from chapkit_flows.flows.results import PredictResult, RetrainResult, TrainResult, ValidateResult
+from chapkit_flows.flows.results import BacktestResult, PredictResult, RetrainResult, TrainResult, ValidateResult
 from chapkit_flows.flows.retrain import retrain
+from chapkit_flows.flows.runners import make_task_runner
 from chapkit_flows.flows.train import train
 from chapkit_flows.flows.validate import validate
 from chapkit_flows.models.contract import ModelContract
@@ -133,6 +138,51 @@ class Model(ModelContract):
             return await predict(self, model, (historic, future), geo, prediction_periods)
 
         return self._flow("predict", predict_flow)
+
+    @cached_property
+    def backtest(self) -> ModelFlow:
+        """The flow `(config, data, geo=None, periods=None, splits=4, stride=1, strategy="refit", …)`."""
+
+        async def backtest_flow(
+            config: ModelConfig,
+            data: str,
+            geo: str | None = None,
+            periods: int | None = None,
+            splits: int = 4,
+            stride: int = 1,
+            strategy: Strategy = "refit",
+            covariates: FutureCovariates = "climatology",
+            window: Window = "expanding",
+            window_length: int | None = None,
+        ) -> BacktestResult:
+            """Forecast from past origins, and score that with what came after.
+
+            Args:
+                config: The settings to train with. Left blank in the form of a deployment: those it was deployed with.
+                data: Where the data is, with the truth: a path, any fsspec URL, or artifact://ID. CSV or Parquet.
+                geo: Where the polygons are, as GeoJSON.
+                periods: How many periods ahead each fold forecasts; default: the config's.
+                splits: How many origins; the last one forecasts the last periods of the data.
+                stride: Periods from one origin to the next.
+                strategy: Train anew at each origin (refit), once at the first (train_once), or go on training (update).
+                covariates: What stands for the weather ahead: the mean of place and season (climatology), the last
+                    value known (persistence), or what was observed later (observed), which no forecast can have.
+                window: Learn from all periods up to the origin (expanding), or from the last ones (sliding).
+                window_length: Periods of a sliding window; of an expanding one the fewest that the first fold may have.
+            """
+            cuts = SplitPlan(
+                n_periods=resolve_horizon(config, periods),
+                n_splits=splits,
+                stride=stride,
+                window=window,
+                window_length=window_length,
+            )
+            plan = BacktestPlan(splits=cuts, strategy=strategy, covariates=covariates)
+            return await backtest(self, config, data, geo, plan=plan)
+
+        flow = self._flow("backtest", backtest_flow, config=self.config)
+        flow.task_runner = make_task_runner(self.entrypoint)
+        return flow
 
     @cached_property
     def validate(self) -> ModelFlow:
