@@ -129,6 +129,28 @@ def _add_runs(commands: Commands) -> None:
     _add_force(predict)
     predict.add_argument("--model", metavar="MODEL", help="where the model is now, if its file has moved")
 
+    backtest = _add(commands, "backtest", "evaluations:backtest", "forecast from past origins, and score that")
+    backtest.add_argument("model", metavar="MODEL", help=MODEL_HELP)
+    backtest.add_argument("--data", metavar="URI", required=True, help=f"data with the truth: {URI_HELP}")
+    _add_geo(backtest)
+    _add_config(backtest)
+    backtest.add_argument("--periods", metavar="N", type=int, help="periods ahead; default: the config's")
+    backtest.add_argument("--splits", metavar="N", type=int, default=4, help="how many origins; default: %(default)s")
+    backtest.add_argument("--stride", metavar="N", type=int, default=1, help="periods between origins; default: 1")
+    backtest.add_argument(
+        "--strategy", choices=("refit", "train_once", "update"), default="refit", help="default: %(default)s"
+    )
+    backtest.add_argument(
+        "--covariates",
+        choices=("observed", "climatology", "persistence"),
+        default="climatology",
+        help="what stands for the weather ahead (default: %(default)s)",
+    )
+    backtest.add_argument(
+        "--window", choices=("expanding", "sliding"), default="expanding", help="default: %(default)s"
+    )
+    backtest.add_argument("--window-length", metavar="N", type=int, help="periods of a sliding window")
+
     validate = _add(commands, "validate", "runs:validate", "check inputs without running the model")
     validate.add_argument("model", metavar="MODEL", help=MODEL_HELP)
     validate.add_argument("--data", metavar="URI", help="training data, to check a training")

@@ -129,7 +129,7 @@ class Model(ModelContract):
 
             Args:
                 model: The id of a trained model, which the summary of its training names; or NAME@latest for the
-                    newest one.
+                    newest one, NAME@champion for the one in use, NAME@3 for a version.
                 historic: Where the data up to the forecast is: a path, any fsspec URL, or artifact://ID.
                 future: Where the covariates of the periods to predict are.
                 geo: Where the polygons are, as GeoJSON.

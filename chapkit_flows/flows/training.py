@@ -14,12 +14,14 @@ from chapkit_flows.errors import (
     ArtifactNotFound,
     InvalidConfig,
     InvalidId,
+    RegistryError,
     ValidationFailed,
 )
 from chapkit_flows.lineage.deletions import get_usable
 from chapkit_flows.lineage.engine import Database
 from chapkit_flows.lineage.facts import RunFact
 from chapkit_flows.lineage.query import latest_training, producer
+from chapkit_flows.lineage.registry import find_version
 from chapkit_flows.models.contract import ModelContract
 from chapkit_flows.refs import ArtifactRef, Diagnostic
 
@@ -49,7 +51,7 @@ def find_training(database: Database, model: ModelContract, reference: str) -> T
     Args:
         database: To read.
         model: That is to predict.
-        reference: The id of a trained model, or `NAME@latest`.
+        reference: The id of a trained model, or `NAME@latest`, `NAME@ALIAS`, `NAME@NUMBER`.
 
     Raises:
         ValidationFailed: It cannot; the diagnostic's code says why: `training_artifact_not_found`,
@@ -100,16 +102,19 @@ async def load_training(database: Database, model: ModelContract, artifact_id: s
 
 
 def resolve_reference(database: Database, reference: str) -> str:
-    """The id of the trained model that `NAME@latest` names now; an id as it is.
+    """The id of the trained model that `NAME@latest`, `NAME@champion` or `NAME@3` names now; an id as it is.
 
     Raises:
-        ValidationFailed: The alias is unknown, or no model of that name has been trained.
+        ValidationFailed: There is no such alias or version, or no model of that name has been trained.
     """
     name, at, alias = reference.strip().partition("@")
     if not at:
         return reference
     if alias != LATEST:
-        raise _refusal("unknown_alias", f"{reference}: there is no alias {alias!r}. Write {name}@{LATEST}, or an id.")
+        try:
+            return find_version(database, name, alias).artifact_id
+        except RegistryError as error:
+            raise _refusal("unknown_alias", f"{error} Or write {name}@{LATEST} for the newest training.") from error
     run = latest_training(database, name)
     if run is None:
         raise _refusal(
