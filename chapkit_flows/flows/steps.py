@@ -23,7 +23,6 @@ from chapkit_flows.artifacts.codecs import load, save
 from chapkit_flows.configs.block import ModelConfig
 from chapkit_flows.data.panels import Panel
 from chapkit_flows.data.periods import period_start
-from chapkit_flows.data.tables import read_table
 from chapkit_flows.errors import (
     ArtifactError,
     ChapkitFlowsError,
@@ -35,7 +34,7 @@ from chapkit_flows.errors import (
 from chapkit_flows.evaluation.charts import forecast_spec, quantile_table, render_png
 from chapkit_flows.flows.check import Loaded, check_prediction, check_training, errors_first, has_errors
 from chapkit_flows.flows.ingest import UNREADABLE, fetch, keep, parse_geo, parse_table, unreadable
-from chapkit_flows.flows.predictions import check_predictions
+from chapkit_flows.flows.predictions import read_predictions
 from chapkit_flows.flows.progress import showing_progress
 from chapkit_flows.flows.session import RunSession
 from chapkit_flows.flows.summary import Forecast, profile_line, publish_diagnostics, publish_summary, short
@@ -143,7 +142,9 @@ async def training_findings(
     if has_errors(findings) or data.panel is None:
         return findings
     frame = _own(data.panel)
-    said = await _call(model.runner, "on_validate_train", lambda runner: runner.on_validate_train(config, frame, geo))
+    said = await call_model(
+        model.runner, "on_validate_train", lambda runner: runner.on_validate_train(config, frame, geo)
+    )
     return errors_first([*findings, *_findings_of("on_validate_train", said)])
 
 
@@ -174,7 +175,7 @@ async def prediction_findings(
     if has_errors(findings) or historic.panel is None or future.panel is None:
         return findings
     past, ahead = _own(historic.panel), _own(future.panel)
-    said = await _call(
+    said = await call_model(
         model.runner, "on_validate_predict", lambda runner: runner.on_validate_predict(config, past, ahead, geo)
     )
     return errors_first([*findings, *_findings_of("on_validate_predict", said)])
@@ -240,6 +241,7 @@ async def store_model(session: RunSession, trained: Any, config: ModelConfig, da
     facts = {
         "model": session.model.name,
         "entrypoint": session.model.entrypoint,
+        "contract": await asyncio.to_thread(lambda: session.model.digest),
         "prediction_periods": config.prediction_periods,
         "trained_on": data.profile(),
     }
@@ -311,14 +313,12 @@ def _load_trained(session: RunSession, artifact: ArtifactRef, folder: Path) -> A
 
 
 def _read_predictions(session: RunSession, returned: Any, future: Panel) -> tuple[pd.DataFrame, Workspace | None]:
-    if not isinstance(returned, ShellPrediction):
-        return check_predictions(returned, future), None
-    workspace = returned.workspace
+    workspace = returned.workspace if isinstance(returned, ShellPrediction) else None
     try:
-        with returned.file.open("rb") as file:
-            frame = read_table(file, media_type="text/csv", name=returned.file.name)
-        return check_predictions(frame, future), workspace
+        return read_predictions(returned, future), workspace
     except ChapkitFlowsError as error:
+        if workspace is None:
+            raise
         left = _keep_failed(session, workspace, "prediction_workspace")
         raise InvalidPrediction(f"{error}\n{left}") from error
 
@@ -364,7 +364,7 @@ async def publish(session: RunSession, *, parent: RunFact | None = None, forecas
     await publish_summary(session.fact, parent=parent, forecast=forecast)
 
 
-async def _call(runner: BaseModelRunner, name: str, method: Callable[[BaseModelRunner], T | Awaitable[T]]) -> T:
+async def call_model(runner: BaseModelRunner, name: str, method: Callable[[BaseModelRunner], T | Awaitable[T]]) -> T:
     """Call the model's own code in a worker thread, and say where in it an exception came from."""
 
     async def work() -> T:
@@ -387,7 +387,7 @@ async def _call(runner: BaseModelRunner, name: str, method: Callable[[BaseModelR
 async def _call_kept(session: RunSession, name: str, method: Callable[[BaseModelRunner], Any], *, kind: Kind) -> Any:
     """Call the model's own code; what a failed command left becomes a failed artifact."""
     try:
-        return await _call(session.model.runner, name, method)
+        return await call_model(session.model.runner, name, method)
     except ScriptFailed as failure:
         left = await asyncio.to_thread(_keep_failed, session, failure.workspace, kind)
         raise ScriptFailed(f"{failure}\n{left}", workspace=failure.workspace) from failure
