@@ -110,13 +110,19 @@ class RunFact(RunRef):
             one.uri for one in reversed(self.readings) if (one.role, one.artifact_id) == (edge.role, edge.artifact.id)
         )
         uri = next(read, given)
-        if isinstance(uri, str) and edge.artifact.kind == "dataset" and not uri.startswith("artifact://"):
-            return uri.split("?", 1)[0].rstrip("/").rsplit("/", 1)[-1]
-        return str(edge.artifact.metadata.get("name") or "")
+        name = name_in(uri) if edge.artifact.kind == "dataset" else ""
+        return name or str(edge.artifact.metadata.get("name") or "")
 
     def to_dict(self) -> dict[str, Any]:
         """The fact as JSON values; times as ISO 8601."""
         return _to_json(self)
+
+
+def name_in(uri: object) -> str:
+    """The last part of a URI, without a query; empty if it names an artifact or is none."""
+    if not isinstance(uri, str) or uri.startswith("artifact://"):
+        return ""
+    return uri.split("?", 1)[0].rstrip("/").rsplit("/", 1)[-1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,10 +234,28 @@ class Annotation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Newer:
+    """Why something is stale: a URI that brought a dataset brings another one now.
+
+    Attributes:
+        dataset: The id of the one that it was made from, or that it is.
+        newer: The id of the current one.
+        read_at: When that was read.
+    """
+
+    uri: str
+    dataset: str
+    newer: str
+    read_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
     """One thing in the graph.
 
     Attributes:
+        level: Of an artifact: 0 training workspace, 1 prediction, 2 prediction workspace.
+        stale: Why it is stale; empty if it is current.
         id: Of a run or an artifact; the digest of a config or code version.
         label: Short text for people.
         kind: The kind of an artifact, the flow of a run, the block type of a config.
@@ -247,15 +271,37 @@ class Node:
     status: str | None = None
     digest: str | None = None
     created_at: datetime | None = None
+    level: int | None = None
+    stale: tuple[Newer, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GraphEdge:
-    """An arrow in the direction data flows: input artifact, config or code to run, run to output artifact."""
+    """An arrow in the direction data flows: input artifact, config or code to run, run to output artifact.
+
+    Attributes:
+        name: By which the run read a dataset; another run may have read it by another.
+    """
 
     source: str
     target: str
     role: str
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cursor:
+    """Where a graph that was cut can be gone on with.
+
+    Attributes:
+        node: From which to walk: a run or an artifact in the graph.
+        heading: `up` or `down`.
+        before: The last of its neighbours that the graph has; None if it has none of them.
+    """
+
+    node: str
+    heading: Literal["up", "down"]
+    before: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -265,11 +311,13 @@ class Graph:
     Attributes:
         nodes: The asked-for thing first, then by distance from it; config and code versions last.
         truncated: Whether the limit on nodes left something out.
+        more: Where there is more, beyond the limit on nodes or the depth.
     """
 
     nodes: tuple[Node, ...]
     edges: tuple[GraphEdge, ...]
     truncated: bool = False
+    more: tuple[Cursor, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The graph as JSON values; times as ISO 8601."""

@@ -75,18 +75,23 @@ def newer_readings(database: Database, artifact_ids: Iterable[str]) -> dict[str,
 
     Datasets without such a URI are not among the keys: they are current.
     """
-    wanted = sorted(set(artifact_ids))
-    found: defaultdict[str, list[Reading]] = defaultdict(list)
     with database.read() as session:
-        for begin in range(0, len(wanted), _BATCH):
-            for artifact_id, reading in _find_newer(session, wanted[begin : begin + _BATCH]):
-                found[artifact_id].append(reading)
-    return dict(found)
+        return find_newer(session, artifact_ids)
 
 
 def is_stale(database: Database, artifact_id: str) -> bool:
     """Whether a later reading of a URI of a dataset brought other content."""
     return artifact_id in newer_readings(database, [artifact_id])
+
+
+def find_newer(session: Session, artifact_ids: Iterable[str]) -> dict[str, list[Reading]]:
+    """`newer_readings` in a transaction."""
+    wanted = sorted(set(artifact_ids))
+    found: defaultdict[str, list[Reading]] = defaultdict(list)
+    for begin in range(0, len(wanted), _BATCH):
+        for artifact_id, reading in _find_newer(session, wanted[begin : begin + _BATCH]):
+            found[artifact_id].append(reading)
+    return dict(found)
 
 
 def _find_newer(session: Session, artifact_ids: Sequence[str]) -> Iterator[tuple[str, Reading]]:
@@ -97,7 +102,7 @@ def _find_newer(session: Session, artifact_ids: Sequence[str]) -> Iterator[tuple
     last = session.execute(select(pairs.c.artifact_id, newest).order_by(pairs.c.artifact_id, pairs.c.uri_digest)).all()
     # Another statement, not a join: MySQL would look for the newest among all readings.
     query = select(ReadingRow).where(col(ReadingRow.id).in_({reading_id for _, reading_id in last}))
-    rows = {row.id: to_reading(row) for row in session.scalars(query)}
-    yield from (
-        (artifact_id, rows[last_id]) for artifact_id, last_id in last if rows[last_id].artifact_id != artifact_id
-    )
+    rows = {row.id: to_reading(row) for row in session.scalars(query)} if last else {}
+    for artifact_id, reading_id in last:
+        if rows[reading_id].artifact_id != artifact_id:
+            yield artifact_id, rows[reading_id]

@@ -1,0 +1,125 @@
+"""What is stale: a dataset whose URI has brought another one since, and everything that was made from it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+from sqlmodel import col
+
+from chapkit_flows.lineage.engine import Database
+from chapkit_flows.lineage.facts import Newer, Reading
+from chapkit_flows.lineage.readings import find_newer
+from chapkit_flows.lineage.tables import ReadingRow, RunArtifactRow
+
+MOST_ANCESTORS = 10_000  # what lies further back is not asked
+
+Reasons: TypeAlias = dict[str, dict[Newer, None]]
+
+
+def stale_reasons(database: Database, ids: Iterable[str]) -> dict[str, tuple[Newer, ...]]:
+    """Why runs and artifacts are stale, by id; those that are current are not among the keys.
+
+    What a run read is stale once the URI that it read it from has brought another dataset: the newest reading
+    decides, so one that brings the old content again makes it current again. A run that read the same bytes from
+    somewhere else, where nothing changed, is not stale. Of a dataset that a run was given by its id any URI counts.
+
+    Args:
+        database: To read.
+        ids: Of runs and artifacts.
+    """
+    with database.read() as session:
+        return find_stale(session, ids)
+
+
+def find_stale(session: Session, ids: Iterable[str]) -> dict[str, tuple[Newer, ...]]:
+    """`stale_reasons` in a transaction."""
+    past = _load_past(session, list(dict.fromkeys(ids)))
+    newer = find_newer(session, past.datasets())
+    reasons: Reasons = {
+        key: dict.fromkeys(_of_dataset(key, found)) for key, found in newer.items() if key in past.asked
+    }
+    read = _load_readings(session, [run for run, artifact in past.inputs if artifact in newer])
+    open_ends = []
+    for run, artifact in past.inputs:
+        uris = read.get((run, artifact))
+        found = [one for one in newer.get(artifact, ()) if uris is None or one.uri_digest in uris]
+        if found:
+            reasons.setdefault(run, {}).update(dict.fromkeys(_of_dataset(artifact, found)))
+            open_ends.append(run)
+    _spread(past, reasons, open_ends)
+    return {key: tuple(reasons[key]) for key in past.asked if reasons.get(key)}
+
+
+@dataclass(kw_only=True)
+class _Past:
+    """The edges above some runs and artifacts."""
+
+    asked: Sequence[str]
+    inputs: dict[tuple[str, str], None] = field(default_factory=dict)  # run, artifact
+    outputs: dict[tuple[str, str], None] = field(default_factory=dict)  # run, artifact
+
+    def datasets(self) -> set[str]:
+        """What may be a dataset: all that no run made."""
+        made = {artifact for _, artifact in self.outputs}
+        return {*self.asked, *(artifact for _, artifact in self.inputs)} - made
+
+
+def _load_past(session: Session, ids: Sequence[str]) -> _Past:
+    """Breadth first, with two statements for each step: who made these artifacts, and what did these runs read?"""
+    past = _Past(asked=ids)
+    seen, frontier = set(ids), list(ids)
+    while frontier and len(seen) < MOST_ANCESTORS:
+        made = _load_edges(session, frontier, "output")
+        runs = list(dict.fromkeys([run for run, _ in made] + frontier))
+        read = _load_edges(session, runs, "input")
+        past.outputs |= dict.fromkeys(made)
+        past.inputs |= dict.fromkeys(read)
+        seen |= set(runs)
+        frontier = list(dict.fromkeys(artifact for _, artifact in read if artifact not in seen))
+        seen |= set(frontier)
+    return past
+
+
+def _load_edges(session: Session, ids: Sequence[str], direction: str) -> list[tuple[str, str]]:
+    """Run and artifact: of some artifacts the runs that made them, of some runs the artifacts that they read."""
+    near = col(RunArtifactRow.artifact_id if direction == "output" else RunArtifactRow.run_id)
+    query = select(col(RunArtifactRow.run_id), col(RunArtifactRow.artifact_id)).distinct()
+    query = query.where(near.in_(ids), col(RunArtifactRow.direction) == direction)
+    return [(run, artifact) for run, artifact in session.execute(query)]
+
+
+def _load_readings(session: Session, run_ids: Sequence[str]) -> Mapping[tuple[str, str], set[str]]:
+    """The digests of the URIs from which runs read datasets, by both."""
+    read: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+    if run_ids:
+        columns = (col(ReadingRow.run_id), col(ReadingRow.artifact_id), col(ReadingRow.uri_digest))
+        for run, artifact, digest in session.execute(select(*columns).where(col(ReadingRow.run_id).in_(set(run_ids)))):
+            read[run, artifact].add(digest)
+    return read
+
+
+def _of_dataset(artifact_id: str, found: Iterable[Reading]) -> list[Newer]:
+    return [Newer(uri=one.uri, dataset=artifact_id, newer=one.artifact_id, read_at=one.read_at) for one in found]
+
+
+def _spread(past: _Past, reasons: Reasons, open_ends: list[str]) -> None:
+    """Let the reasons of runs pass on to what they made, to the runs that read that, and so on."""
+    after: defaultdict[str, list[str]] = defaultdict(list)
+    for run, artifact in past.outputs:
+        after[run].append(artifact)
+    made = {artifact for _, artifact in past.outputs}
+    for run, artifact in past.inputs:
+        if artifact in made:
+            after[artifact].append(run)
+    while open_ends:
+        near = open_ends.pop()
+        for far in after.get(near, ()):
+            known = reasons.setdefault(far, {})
+            if not known.keys() >= reasons[near].keys():
+                known.update(reasons[near])
+                open_ends.append(far)
