@@ -7,6 +7,7 @@ import hashlib
 import re
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,11 @@ from rich.tree import Tree
 from chapkit_flows.cli.output import print_json, print_line, say, when
 from chapkit_flows.errors import ArtifactNotFound, DataError, InvalidId
 from chapkit_flows.lineage.engine import Database
-from chapkit_flows.lineage.facts import Cursor, Graph, GraphEdge, Newer, Node
+from chapkit_flows.lineage.facts import Cursor, Graph, GraphEdge, Newer, Node, Reading
 from chapkit_flows.lineage.graph import lineage
 from chapkit_flows.lineage.levels import hierarchy
 from chapkit_flows.lineage.query import list_artifacts
-from chapkit_flows.lineage.readings import last_reading
+from chapkit_flows.lineage.readings import readings
 from chapkit_flows.refs import check_id
 from chapkit_flows.resources import open_resources
 
@@ -69,19 +70,30 @@ def find_start(database: Database, text: str) -> str:
     try:
         return check_id(text)
     except InvalidId as error:
-        read = last_reading(database, text)
-        path = Path(text)
-        if path.is_file():
-            digest = _hash(path)
-            known = list_artifacts(database, digest=digest, limit=1)
-            if known:
-                return known[0].id
-            if read is None:
-                return _find_content(database, digest, text)
-            say(f"{text} has changed since it was read last, {when(read.read_at)}: this is about what it was then.")
-        if read is None:
-            raise InvalidId(f"{error} A file or a URL that a run has read will do too.") from error
-        return read.artifact_id
+        past = readings(database, text)
+        found = _find_file(database, Path(text), past) or next((one.artifact_id for one in past), None)
+        if found is None:
+            raise InvalidId(
+                f"{text!r} is no id, no digest, and no file or URL that a run has read. "
+                "Look for what there is: chapkit-flows artifacts list"
+            ) from error
+        others = [one for one in dict.fromkeys(one.artifact_id for one in past) if one != found]
+        if others:
+            say(f"Runs have read other data from {text} too: {', '.join(others[:_MOST_CURSORS])}")
+        return found
+
+
+def _find_file(database: Database, path: Path, past: Sequence[Reading]) -> str | None:
+    """What has the content of a file; None if that is not recorded, but an earlier content of the file is."""
+    if not path.is_file():
+        return None
+    digest = _hash(path)
+    known = list_artifacts(database, digest=digest, limit=1)
+    if not known and not past:
+        _find_content(database, digest, str(path))
+    if not known:
+        say(f"{path} has changed since it was read last, {when(past[0].read_at)}: this is about what it was then.")
+    return known[0].id if known else None
 
 
 def _find_content(database: Database, digest: str, named: str) -> str:
