@@ -187,7 +187,11 @@ class MetricRow(Table, table=True):
     """
 
     __tablename__ = "lineage_metric"
-    __table_args__ = (Index(None, "name", "value", "run_id", "subject_id"), OPTIONS)
+    __table_args__ = (
+        Index(None, "name", "value", "run_id", "subject_id"),  # from a value to its runs
+        Index(None, "name", "run_id", "value", "subject_id"),  # from runs to their values, without reading the rows
+        OPTIONS,
+    )
 
     run_id: str = Field(primary_key=True, foreign_key="lineage_run.id", sa_type=ID)
     subject_id: str = Field(primary_key=True, sa_type=ID)

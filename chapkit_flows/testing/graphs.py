@@ -64,7 +64,7 @@ class GraphPageContract:
             inputs = (Edge(role="data", artifact=forecast), Edge(role="model", artifact=first.output("model")))
             last = record_run(database, replace(make_training(workspace=f"w{number}"), inputs=inputs))
         start = last.output("model").id if heading == "up" else first.inputs[0].artifact.id
-        directions = {"up": heading == "up", "down": heading == "down"}
+        directions: Any = {"up": heading == "up", "down": heading == "down"}
         whole = lineage(database, start, **directions)
         assert not whole.more
         nodes, edges, done = set(), set(), set()

@@ -337,7 +337,9 @@ def test_lineage_page_by_page(story: Story, cli: CommandLine) -> None:
     following = [line for line in cut.out.splitlines() if line.startswith("More: ")]
     arguments = following[0].removeprefix("More: chapkit-flows ").split()
     assert story.trained.run_id in cli(*arguments).out + cut.out
-    (cursor,) = [one for one in cli("lineage", story.dataset, "--down", "--limit", "2", "--json").json["more"] if one["before"]]
+    (cursor,) = [
+        one for one in cli("lineage", story.dataset, "--down", "--limit", "2", "--json").json["more"] if one["before"]
+    ]
     assert (story.dataset, "down") == (cursor["node"], cursor["heading"])
     both = cli("lineage", story.dataset, "--before", cursor["before"])
     assert (2, True) == (both.code, "Add --up or --down" in both.err)
