@@ -9,8 +9,10 @@ from operator import eq, ge, gt, le, lt, ne
 from typing import Any, TypeAlias
 
 from sqlalchemy import (
+    BigInteger,
     ColumnElement,
     Double,
+    Integer,
     Select,
     SQLColumnExpression,
     String,
@@ -229,17 +231,17 @@ def _compare(column: Expression, comparison: Comparison, dialect: str) -> Column
     operator, values = comparison.operator, comparison.values
     if operator == "in":
         spans = [_compare_span(column, "=", value) for value in values if isinstance(value, Span)]
-        return or_(*spans) if spans else column.in_([_parameter(value) for value in values])
+        return or_(*spans) if spans else column.in_([_parameter(value, column) for value in values])
     (value,) = values
     if isinstance(value, Span):
         return _compare_span(column, operator, value)
     if operator == "~":
         find = func.strpos if dialect == "postgresql" else func.instr  # LIKE minds the case in some databases only
-        found: ColumnElement[bool] = find(column, _parameter(value)) > 0
+        found: ColumnElement[bool] = find(column, _parameter(value, column)) > 0
         return found
     if isinstance(value, str) and operator not in ("=", "!=") and dialect == "postgresql":
         column = column.collate("C")  # else the order is that of a language
-    compared: ColumnElement[bool] = _OPERATORS[operator](column, _parameter(value))
+    compared: ColumnElement[bool] = _OPERATORS[operator](column, _parameter(value, column))
     return compared
 
 
@@ -251,5 +253,15 @@ def _compare_span(column: Expression, operator: str, span: Span) -> ColumnElemen
     return {"<": column < start, "<=": column < end, ">": column >= end, ">=": column >= start}[operator]
 
 
-def _parameter(value: Value) -> Expression:
-    return literal(storable(value), String) if isinstance(value, str) else literal(value, Number)
+def _parameter(value: Value, column: Expression) -> Expression:
+    if isinstance(value, str):
+        return literal(storable(value), String)
+    # PostgreSQL has no use for the index of a column of integers when it is compared with a double.
+    if (
+        isinstance(getattr(column, "type", None), Integer)
+        and isinstance(value, float)
+        and value.is_integer()
+        and abs(value) < 2**63
+    ):
+        return literal(int(value), BigInteger)
+    return literal(value, Number)
