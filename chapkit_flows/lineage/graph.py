@@ -13,7 +13,7 @@ from sqlmodel import col
 from chapkit_flows.errors import ArtifactNotFound
 from chapkit_flows.lineage.engine import Database
 from chapkit_flows.lineage.facts import Cursor, Graph, GraphEdge, Node, name_in
-from chapkit_flows.lineage.staleness import find_stale
+from chapkit_flows.lineage.staleness import Past, find_stale, load_past
 from chapkit_flows.lineage.tables import (
     ArtifactRow,
     CodeVersionRow,
@@ -68,7 +68,9 @@ def lineage(
             _follow(session, part, "down", steps)
         things = _load_artifacts(session, part) | _load_runs(session, part)
         versions = (*_load_configs(session, part), *_load_codes(session, part))
-        stale = find_stale(session, part.ends)
+        # What a walk to all origins has found need not be looked for again.
+        walked = up and not down and not part.more and before is None
+        stale = find_stale(session, part.past() if walked else load_past(session, list(part.ends)))
         edges = _name_arrows(session, part)
     nodes = (*(replace(things[found], stale=stale.get(found, ())) for found in part.ends), *versions)
     return Graph(nodes=nodes, edges=edges, truncated=part.truncated, more=tuple(part.more))
@@ -93,6 +95,17 @@ class _Part:
 
     def ids(self, end: End) -> list[str]:
         return [found for found, its_end in self.ends.items() if its_end == end]
+
+    def past(self) -> Past:
+        """The edges between what was found."""
+        past = Past(asked=list(self.ends))
+        for arrow in self.arrows:
+            source, target = self.ends.get(arrow.source), self.ends.get(arrow.target)
+            if source == "artifact":
+                past.inputs[arrow.target, arrow.source] = None
+            elif source == "run" and target == "artifact":
+                past.outputs[arrow.source, arrow.target] = None
+        return past
 
     def given_name(self, arrow: GraphEdge) -> str | None:
         """What a run was told to read, which is what it read where there is no reading."""

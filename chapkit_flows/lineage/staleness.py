@@ -33,12 +33,11 @@ def stale_reasons(database: Database, ids: Iterable[str]) -> dict[str, tuple[New
         ids: Of runs and artifacts.
     """
     with database.read() as session:
-        return find_stale(session, ids)
+        return find_stale(session, load_past(session, list(dict.fromkeys(ids))))
 
 
-def find_stale(session: Session, ids: Iterable[str]) -> dict[str, tuple[Newer, ...]]:
-    """`stale_reasons` in a transaction."""
-    past = _load_past(session, list(dict.fromkeys(ids)))
+def find_stale(session: Session, past: Past) -> dict[str, tuple[Newer, ...]]:
+    """`stale_reasons` in a transaction, of what was asked about and all that lies above it."""
     newer = find_newer(session, past.datasets())
     reasons: Reasons = {
         key: dict.fromkeys(_of_dataset(key, found)) for key, found in newer.items() if key in past.asked
@@ -56,12 +55,12 @@ def find_stale(session: Session, ids: Iterable[str]) -> dict[str, tuple[Newer, .
 
 
 @dataclass(kw_only=True)
-class _Past:
-    """The edges above some runs and artifacts."""
+class Past:
+    """The edges above some runs and artifacts, each a run and an artifact."""
 
     asked: Sequence[str]
-    inputs: dict[tuple[str, str], None] = field(default_factory=dict)  # run, artifact
-    outputs: dict[tuple[str, str], None] = field(default_factory=dict)  # run, artifact
+    inputs: dict[tuple[str, str], None] = field(default_factory=dict)
+    outputs: dict[tuple[str, str], None] = field(default_factory=dict)
 
     def datasets(self) -> set[str]:
         """What may be a dataset: all that no run made."""
@@ -69,9 +68,9 @@ class _Past:
         return {*self.asked, *(artifact for _, artifact in self.inputs)} - made
 
 
-def _load_past(session: Session, ids: Sequence[str]) -> _Past:
+def load_past(session: Session, ids: Sequence[str]) -> Past:
     """Breadth first, with two statements for each step: who made these artifacts, and what did these runs read?"""
-    past = _Past(asked=ids)
+    past = Past(asked=ids)
     seen, frontier = set(ids), list(ids)
     while frontier and len(seen) < MOST_ANCESTORS:
         made = _load_edges(session, frontier, "output")
@@ -107,7 +106,7 @@ def _of_dataset(artifact_id: str, found: Iterable[Reading]) -> list[Newer]:
     return [Newer(uri=one.uri, dataset=artifact_id, newer=one.artifact_id, read_at=one.read_at) for one in found]
 
 
-def _spread(past: _Past, reasons: Reasons, open_ends: list[str]) -> None:
+def _spread(past: Past, reasons: Reasons, open_ends: list[str]) -> None:
     """Let the reasons of runs pass on to what they made, to the runs that read that, and so on."""
     after: defaultdict[str, list[str]] = defaultdict(list)
     for run, artifact in past.outputs:

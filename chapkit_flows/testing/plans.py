@@ -132,7 +132,7 @@ def _write_runs(session: Session) -> None:
             edge = {"run_id": run["id"], "direction": direction, "artifact_id": artifact["id"], "role": role}
             rows[RunArtifactRow].append(edge)
         bias = chance.uniform(-1, 1)
-        metrics = {"crps": chance.uniform(0, 1000), "bias": bias}
+        metrics = {"crps": chance.uniform(0, 1000), "bias": bias, "rmse": chance.random()}
         about = {"run_id": run["id"], "subject_id": run["id"]}
         rows[MetricRow] += [about | {"name": name, "value": value} for name, value in metrics.items()]
         marks = {"site": "ABCDEFGHIJKLMNOPQRST"[number % 20], "sign": "negative" if bias < 0 else "positive"}
