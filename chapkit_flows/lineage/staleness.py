@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy import CompoundSelect, Select, and_, select, union
+from sqlalchemy.orm import Session, aliased
 from sqlmodel import col
 
 from chapkit_flows.lineage.engine import Database
 from chapkit_flows.lineage.facts import Newer, Reading
 from chapkit_flows.lineage.readings import find_newer
-from chapkit_flows.lineage.tables import ReadingRow, RunArtifactRow
+from chapkit_flows.lineage.tables import ReadingRow, RunArtifactRow, RunRow
 
-MOST_ANCESTORS = 10_000  # what lies further back is not asked
+_BATCH = 5_000  # values that every database takes in one statement
 
 Reasons: TypeAlias = dict[str, dict[Newer, None]]
 
@@ -69,26 +69,40 @@ class Past:
 
 
 def load_past(session: Session, ids: Sequence[str]) -> Past:
-    """Breadth first, with two statements for each step: who made these artifacts, and what did these runs read?"""
+    """All that lies above, with three statements however far that is."""
     past = Past(asked=ids)
-    seen, frontier = set(ids), list(ids)
-    while frontier and len(seen) < MOST_ANCESTORS:
-        made = _load_edges(session, frontier, "output")
-        runs = list(dict.fromkeys([run for run, _ in made] + frontier))
-        read = _load_edges(session, runs, "input")
-        past.outputs |= dict.fromkeys(made)
-        past.inputs |= dict.fromkeys(read)
-        seen |= set(runs)
-        frontier = list(dict.fromkeys(artifact for _, artifact in read if artifact not in seen))
-        seen |= set(frontier)
+    runs: set[str] = set()
+    for begin in range(0, len(ids), _BATCH):
+        runs |= set(session.scalars(_find_runs(ids[begin : begin + _BATCH])))
+    known = sorted(runs)
+    for begin in range(0, len(known), _BATCH):
+        past.inputs |= dict.fromkeys(_load_edges(session, known[begin : begin + _BATCH], "input"))
+        past.outputs |= dict.fromkeys(_load_edges(session, known[begin : begin + _BATCH], "output"))
     return past
 
 
-def _load_edges(session: Session, ids: Sequence[str], direction: str) -> list[tuple[str, str]]:
-    """Run and artifact: of some artifacts the runs that made them, of some runs the artifacts that they read."""
-    near = col(RunArtifactRow.artifact_id if direction == "output" else RunArtifactRow.run_id)
+def _find_runs(ids: Sequence[str]) -> Select[Any]:
+    """The runs among some things, those that made the others, those that made what these read, and so on."""
+    first: CompoundSelect[Any] = union(
+        select(col(RunRow.id).label("run_id")).where(col(RunRow.id).in_(ids)),
+        select(col(RunArtifactRow.run_id)).where(
+            col(RunArtifactRow.artifact_id).in_(ids), col(RunArtifactRow.direction) == "output"
+        ),
+    )
+    above = select(first.subquery("first").c.run_id).cte("above", recursive=True)
+    read, made = aliased(RunArtifactRow), aliased(RunArtifactRow)
+    further = (
+        select(col(made.run_id))
+        .join_from(above, read, and_(col(read.run_id) == above.c.run_id, col(read.direction) == "input"))
+        .join(made, and_(col(made.artifact_id) == col(read.artifact_id), col(made.direction) == "output"))
+    )
+    above = above.union(further)
+    return select(above.c.run_id)
+
+
+def _load_edges(session: Session, run_ids: Sequence[str], direction: str) -> list[tuple[str, str]]:
     query = select(col(RunArtifactRow.run_id), col(RunArtifactRow.artifact_id)).distinct()
-    query = query.where(near.in_(ids), col(RunArtifactRow.direction) == direction)
+    query = query.where(col(RunArtifactRow.run_id).in_(run_ids), col(RunArtifactRow.direction) == direction)
     return [(run, artifact) for run, artifact in session.execute(query)]
 
 
