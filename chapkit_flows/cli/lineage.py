@@ -37,8 +37,8 @@ def show_lineage(options: argparse.Namespace) -> int:
     if options.before is not None and up and down:
         raise InvalidId("--before goes on in one direction. Add --up or --down, as the page before printed it.")
     database = open_resources().database
-    start = find_start(database, options.id)
-    graph = lineage(database, start, up=up, down=down, depth=options.depth, limit=options.limit, before=options.before)
+    start = Cursor(node=find_start(database, options.id), heading="up" if up else "down", before=options.before)
+    graph = lineage(database, start, up=up, down=down, depth=options.depth, limit=options.limit)
     if options.json:
         print_json(
             graph.to_dict() | ({"levels": [place.to_dict() for place in hierarchy(graph)]} if options.levels else {})

@@ -32,35 +32,34 @@ End = Literal["run", "artifact"]
 
 def lineage(
     database: Database,
-    start_id: str,
+    start: str | Cursor,
     *,
     up: bool = True,
     down: bool = True,
     depth: int | None = None,
     limit: int = 500,
-    before: str | None = None,
 ) -> Graph:
     """What a run or an artifact was made from (up) and what was made from it (down).
 
     Args:
         database: To read.
-        start_id: Of a run or an artifact.
+        start: The id of a run or an artifact, or a cursor of a graph before: then its neighbours after the last that
+            was shown. What is recorded meanwhile moves nothing to another page.
         up: Follow the data back to its origins.
         down: Follow the data to everything it went into, the newest first.
         depth: How many runs to pass in each direction, the start included if it is one; None for all.
         limit: On runs and artifacts together, at most 10 000; config and code versions come on top.
-        before: Leave out the neighbours of the start that came after this one, and this one: the `before` of a
-            cursor, whose node is the start. What is recorded meanwhile moves nothing to another page.
 
     Raises:
-        InvalidId: `start_id` or `before` is not an id.
+        InvalidId: It is not an id, or the cursor holds none.
         ArtifactNotFound: Neither a run nor an artifact has that id.
     """
-    wanted = check_id(start_id)
-    last = None if before is None else check_id(before)
+    cursor = start if isinstance(start, Cursor) else Cursor(node=start, heading="up" if up else "down")
+    wanted = check_id(cursor.node)
+    before = None if cursor.before is None else check_id(cursor.before)
     with database.read() as session:
         end = find_end(session, wanted)
-        part = _Part(limit=min(limit, MOST_NODES), ends={wanted: end}, before=last)
+        part = _Part(limit=min(limit, MOST_NODES), ends={wanted: end}, before=before)
         steps = None if depth is None else 2 * depth - (end == "run" and depth > 0)
         if up:
             _follow(session, part, "up", steps)

@@ -47,7 +47,7 @@ class GraphPageContract:
         found: list[str] = []
         cursor: Cursor | None = Cursor(node=model, heading="down")
         while cursor is not None:
-            graph = lineage(database, cursor.node, up=False, depth=1, limit=4, before=cursor.before)
+            graph = lineage(database, cursor, up=False, depth=1, limit=4)
             found += runs_in(graph)
             cursor = next((one for one in graph.more if one.node == model), None)
             record_on(database, training, f"meanwhile {len(found)}")
@@ -72,7 +72,7 @@ class GraphPageContract:
         while cursors:
             cursor = cursors.pop()
             done.add(cursor)
-            part = lineage(database, cursor.node, **directions, limit=limit, before=cursor.before)
+            part = lineage(database, cursor, **directions, limit=limit)
             nodes |= {node.id for node in part.nodes}
             edges |= set(part.edges)
             cursors += [one for one in part.more if one not in done]
@@ -94,7 +94,7 @@ class GraphPageContract:
         """A cursor that is no id is refused."""
         training = record_run(database, make_training())
         with pytest.raises(InvalidId, match="'rain' is not an id"):
-            lineage(database, training.id, before="rain")
+            lineage(database, Cursor(node=training.id, heading="up", before="rain"))
 
     def test_levels(self, database: Database) -> None:
         """Predictions stand below the model they were made with, and what a prediction left below it."""

@@ -16,7 +16,7 @@ from sqlmodel import col
 from chapkit_flows.lineage import query, record, search
 from chapkit_flows.lineage.annotations import history, load_tags, set_tags
 from chapkit_flows.lineage.engine import Database
-from chapkit_flows.lineage.facts import RunFact
+from chapkit_flows.lineage.facts import Cursor, RunFact
 from chapkit_flows.lineage.graph import lineage
 from chapkit_flows.lineage.readings import last_reading, newer_readings, readings, uri_digest
 from chapkit_flows.lineage.rows import from_artifact
@@ -38,7 +38,7 @@ WORKS: dict[str, Work] = {
     "graph of an artifact": lambda database, run: lineage(database, run.output("model").id),
     "graph of a run": lambda database, run: lineage(database, run.id),
     "page of a graph": lambda database, run: lineage(
-        database, run.output("model").id, up=False, depth=1, limit=3, before=run.id
+        database, Cursor(node=run.output("model").id, heading="down", before=run.id), up=False, depth=1, limit=3
     ),
     "consumers": lambda database, run: query.consumers(database, run.output("model").id, before=run.id),
     "producer": lambda database, run: query.producer(database, run.output("model").id),
