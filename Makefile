@@ -38,7 +38,7 @@ check: install
 	$(BIN)/python -m pytest -q tests/architecture
 
 bench: install
-	$(BIN)/python bench/run.py
+	$(BIN)/python bench/run.py $(PARTS)
 
 # The newest versions that fit pyproject.toml, on every supported Python. Needs uv.
 lock:

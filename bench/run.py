@@ -1,4 +1,7 @@
-"""Run all benchmarks against a local Prefect server: python bench/run.py [flows|data|store|lineage|upkeep|scores …]"""
+"""Run all benchmarks against one local Prefect server: python bench/run.py [flows|data|store|lineage|upkeep|scores ...]
+
+A part of one is named after a colon: `store:PART`, `lineage:graph`; `make bench PARTS="lineage:search store"`.
+"""
 
 from __future__ import annotations
 

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-
-from rich.console import Console
-from rich.markup import escape
-from rich.tree import Tree
 
 from chapkit_flows.artifacts.backends import Progress
 from chapkit_flows.artifacts.store import Store, copy_bytes
@@ -36,10 +31,10 @@ from chapkit_flows.errors import DataError
 from chapkit_flows.lineage.annotations import history, load_tags
 from chapkit_flows.lineage.deletions import find_deletion, get_usable
 from chapkit_flows.lineage.engine import Database
-from chapkit_flows.lineage.facts import Annotation, Graph, Node, RunFact
-from chapkit_flows.lineage.graph import lineage
+from chapkit_flows.lineage.facts import Annotation, Newer, RunFact
 from chapkit_flows.lineage.query import get_artifact, get_run, list_artifacts, list_runs, producer
 from chapkit_flows.lineage.search import search_artifacts, search_runs
+from chapkit_flows.lineage.staleness import stale_reasons
 from chapkit_flows.refs import ArtifactRef
 from chapkit_flows.resources import Resources, open_facts, open_resources
 
@@ -164,8 +159,10 @@ def show_artifact(options: argparse.Namespace) -> int:
     run = producer(database, artifact.id)
     deletion = find_deletion(database, artifact.id)
     tags, said = _annotations(database, artifact.id)
+    stale = stale_reasons(database, [artifact.id]).get(artifact.id, ())
     if options.json:
         about = {
+            "stale": [asdict(reason) | {"read_at": reason.read_at.isoformat()} for reason in stale],
             "run_id": run.id if run else None,
             "deletion": deletion.to_dict() if deletion else None,
             "tags": tags,
@@ -179,6 +176,7 @@ def show_artifact(options: argparse.Namespace) -> int:
         ("Status", artifact.status),
         ("Made", when(artifact.created_at)),
         *([("Deleted", f"{when(deletion.deleted_at)} by {deletion.actor}: {deletion.reason}")] if deletion else []),
+        *(("Stale", _stale_text(artifact, reason)) for reason in stale),
         ("By run", run.id if run else "none: it came from outside"),
         ("Digest", artifact.digest),
         ("Size", size_text(artifact.size)),
@@ -187,6 +185,11 @@ def show_artifact(options: argparse.Namespace) -> int:
     facts += flatten(artifact.metadata)
     print_facts([*facts, *_annotation_facts(tags, said)])
     return 0
+
+
+def _stale_text(artifact: ArtifactRef, reason: Newer) -> str:
+    newer = f"{reason.uri} has a newer version {reason.newer}, read {when(reason.read_at)}"
+    return newer if reason.dataset == artifact.id else f"made from {reason.dataset}: {newer}"
 
 
 def artifact_json(artifact: ArtifactRef) -> dict[str, Any]:
@@ -245,60 +248,6 @@ def default_name(artifact: ArtifactRef) -> str:
         return f"{artifact.id}.csv" if artifact.kind in _AS_CSV else f"{artifact.id}.parquet"
     suffix = "" if artifact.codec == "folder" else _SUFFIXES.get(artifact.media_type, ".bin")
     return f"{artifact.id}{suffix}"
-
-
-def show_lineage(options: argparse.Namespace) -> int:
-    """Print what made a thing, and what was made from it."""
-    up, down = not options.down, not options.up
-    graph = lineage(open_facts(), options.id, up=up, down=down, depth=options.depth)
-    if options.json:
-        print_json(graph.to_dict())
-        return 0
-    console = Console(width=None if sys.stdout.isatty() else 200)
-    start = graph.nodes[0]
-    trees = [_tree(graph, start, upward=True, title="made from")] if up else []
-    trees += [_tree(graph, start, upward=False, title="used for")] if down else []
-    for tree in [tree for tree in trees if tree.children] or trees[:1]:
-        console.print(tree)
-    if graph.truncated:
-        print_line("The graph is larger than what is shown. Follow one of the ids, or lower --depth.")
-    return 0
-
-
-def _tree(graph: Graph, start: Node, *, upward: bool, title: str) -> Tree:
-    """The graph from one node as a tree; what was shown above is not opened again."""
-    nodes = {node.id: node for node in graph.nodes}
-    following: dict[str, list[tuple[str, str]]] = {}
-    for edge in graph.edges:
-        near, far = (edge.target, edge.source) if upward else (edge.source, edge.target)
-        following.setdefault(near, []).append((edge.role, far))
-    root = Tree(f"{_label(start)} [bold]{title}[/bold]")
-    seen = {start.id}
-    open_branches = [(root, start.id)]
-    while open_branches:
-        branch, near = open_branches.pop()
-        for role, far in following.get(near, []):
-            label = _label(nodes[far], role)
-            if far in seen:
-                branch.add(f"{label} [dim](see above)[/dim]" if far in following else label)
-                continue
-            seen.add(far)
-            open_branches.append((branch.add(label), far))
-    return root
-
-
-def _label(node: Node, role: str = "") -> str:
-    """`data: dataset training.csv 01J… sha256:…`, each part only where it says something new."""
-    parts = [] if node.type == "run" else [(node.kind or node.type).replace("_", " ")]
-    name = node.label.removeprefix(parts[0]).strip() if parts else node.label
-    parts += [escape(name)] if name else []
-    parts += [node.id] if not node.id.startswith("sha256:") else []
-    if node.digest:
-        parts.append(f"[dim]{node.digest}[/dim]")
-    if node.status in ("failed", "running", "cancelled", "crashed"):
-        parts.append(f"[red]{node.status}[/red]")
-    said = (node.type, node.kind)
-    return (f"[cyan]{role}:[/cyan] " if role and role not in said and node.type != "run" else "") + " ".join(parts)
 
 
 def _print_page(

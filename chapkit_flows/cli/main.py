@@ -219,12 +219,17 @@ def _add_browsing(commands: Commands) -> None:
     _add_annotating(artifacts, "artifact", "the id of an artifact")
     _add_export(artifacts, "artifact", ARTIFACT_FIELDS)
 
-    lineage = _add(commands, "lineage", "browse:show_lineage", "show what made a thing, and what was made from it")
-    lineage.add_argument("id", metavar="ID", help="the id of an artifact or a run")
+    lineage = _add(commands, "lineage", "lineage:show_lineage", "show what made a thing, and what was made from it")
+    lineage.add_argument(
+        "id", metavar="THING", help="the id of an artifact or a run, a digest, or a file or URL that a run has read"
+    )
     direction = lineage.add_mutually_exclusive_group()
     direction.add_argument("--up", action="store_true", help="only what made it")
     direction.add_argument("--down", action="store_true", help="only what was made from it")
     lineage.add_argument("--depth", metavar="N", type=_one_or_more, help="how many runs far; default: all")
+    lineage.add_argument("--levels", action="store_true", help="only models, predictions and what they left, by level")
+    lineage.add_argument("--limit", metavar="N", type=_one_or_more, default=500, help="how many things; default: 500")
+    lineage.add_argument("--before", metavar="ID", help="go on after this neighbour, as the page before printed it")
 
 
 def _add_trash(artifacts: Commands) -> None:

@@ -17,7 +17,8 @@ from chapkit_flows.configs.block import ModelConfig
 from chapkit_flows.configs.versions import config_version
 from chapkit_flows.data.sources import mask_uri
 from chapkit_flows.errors import ChapkitFlowsError, StoreUnavailable
-from chapkit_flows.lineage.facts import Edge, Outcome, RunFact
+from chapkit_flows.flows.ingest import Fetched
+from chapkit_flows.lineage.facts import Edge, Outcome, Reading, RunFact
 from chapkit_flows.lineage.record import finish, start
 from chapkit_flows.models.contract import ModelContract
 from chapkit_flows.refs import ArtifactRef, ConfigRef, RunRef, RunStatus, new_id, now
@@ -43,6 +44,7 @@ class RunSession:
         self.model = model
         self.inputs: list[Edge] = []
         self.outputs: list[Edge] = []
+        self.readings: list[Reading] = []
         self.metrics: dict[str, float] = {}
         given = {name: value for name, value in parameters.items() if value is not None}
         self.parameters = {name: mask_uri(value) if isinstance(value, str) else value for name, value in given.items()}
@@ -80,9 +82,14 @@ class RunSession:
         """Remember the config as it is now."""
         self.config = config_version(config)
 
-    def consumed(self, role: str, artifact: ArtifactRef, *, ingested: bool = False) -> None:
-        """Remember an input, and whether this run is the first to bring it into the store."""
+    def consumed(
+        self, role: str, artifact: ArtifactRef, *, fetched: Fetched | None = None, ingested: bool = False
+    ) -> None:
+        """Remember an input, where it was read from, and whether this run is the first to bring it into the store."""
         self.inputs.append(Edge(role=role, artifact=artifact))
+        reading = fetched.reading(self.fact.id, role, artifact) if fetched is not None else None
+        if reading is not None:
+            self.readings.append(reading)
         if ingested:
             self._ingested.add(artifact.id)
 
@@ -116,6 +123,7 @@ class RunSession:
             finished_at=now(),  # the manifest and the row must say the same
             inputs=tuple(self.inputs),
             outputs=tuple(self.outputs),
+            readings=tuple(sorted(self.readings, key=lambda reading: reading.id)),
             config=self.config,
             code=self.model.code_version,
             metrics=self.metrics,

@@ -9,11 +9,14 @@ from operator import eq, ge, gt, le, lt, ne
 from typing import Any, TypeAlias
 
 from sqlalchemy import (
+    BigInteger,
     ColumnElement,
     Double,
+    Integer,
     Select,
     SQLColumnExpression,
     String,
+    UnaryExpression,
     and_,
     case,
     cast,
@@ -24,12 +27,14 @@ from sqlalchemy import (
     or_,
     select,
     true,
+    type_coerce,
 )
+from sqlalchemy.sql.operators import custom_op
 from sqlmodel import col
 
 from chapkit_flows.lineage.columns import Number, UtcDateTime, storable
 from chapkit_flows.lineage.filters import Comparison, Condition, Either, Every, Not, Span, Value, Vocabulary
-from chapkit_flows.lineage.tables import ArtifactRow, MetricRow, RunArtifactRow, RunRow, TagRow
+from chapkit_flows.lineage.tables import ArtifactRow, MetricRow, RunArtifactRow, RunRow, Table, TagRow
 
 Expression: TypeAlias = SQLColumnExpression[Any]
 
@@ -85,20 +90,23 @@ class Subject:
     unindexed: frozenset[str] = frozenset()
 
 
+def _columns(table: type[Table], *names: str, **others: str) -> dict[str, Expression]:
+    """Columns by the name of their field: their own, or another."""
+    named = {name: name for name in names} | others
+    return {field: col(getattr(table, name)) for field, name in named.items()}
+
+
 RUN = Subject(
     type="run",
     id=col(RunRow.id),
     vocabulary=RUNS,
-    columns={
-        "id": col(RunRow.id),
-        "flow": col(RunRow.flow),
-        "model": col(RunRow.model),
-        "status": col(RunRow.status),
-        "config": col(RunRow.config_name),
-        "config_digest": col(RunRow.config_digest),
-        "started": col(RunRow.started_at),
-        "finished": col(RunRow.finished_at),
-    },
+    columns=_columns(
+        RunRow,
+        *("id", "flow", "model", "status", "config_digest"),
+        config="config_name",
+        started="started_at",
+        finished="finished_at",
+    ),
     documents={"param": col(RunRow.parameters)},
     unindexed=frozenset({"config"}),
 )
@@ -106,15 +114,7 @@ ARTIFACT = Subject(
     type="artifact",
     id=col(ArtifactRow.id),
     vocabulary=ARTIFACTS,
-    columns={
-        "id": col(ArtifactRow.id),
-        "kind": col(ArtifactRow.kind),
-        "level": col(ArtifactRow.level),
-        "status": col(ArtifactRow.status),
-        "digest": col(ArtifactRow.digest),
-        "size": col(ArtifactRow.size),
-        "created": col(ArtifactRow.created_at),
-    },
+    columns=_columns(ArtifactRow, *("id", "kind", "level", "status", "digest", "size"), created="created_at"),
     documents={"metadata": col(ArtifactRow.details)},
     unindexed=frozenset({"size"}),
 )
@@ -192,7 +192,10 @@ def _related_rows(
     if subject.type == "run":
         # A metric of the run, not of one of its artifacts. To say it as `run_id = subject_id` misleads PostgreSQL,
         # which then expects one row in two hundred.
-        return (of_run, col(MetricRow.run_id)), select(of_run).where(*measured)
+        # SQLite would go by the primary key, and from there to the row for the value: with the sign, which means
+        # nothing, only the index that has the value beside the run is left.
+        own = UnaryExpression(type_coerce(of_run, String), operator=custom_op("+")) if dialect == "sqlite" else of_run
+        return (own, col(MetricRow.run_id)), select(of_run).where(*measured)
     metric = and_(of_run == made, col(MetricRow.run_id) == made)
     edges = select(edge_id).join(MetricRow, metric).where(col(RunArtifactRow.direction) == "output", *measured)
     return (edge_id,), edges
@@ -228,17 +231,17 @@ def _compare(column: Expression, comparison: Comparison, dialect: str) -> Column
     operator, values = comparison.operator, comparison.values
     if operator == "in":
         spans = [_compare_span(column, "=", value) for value in values if isinstance(value, Span)]
-        return or_(*spans) if spans else column.in_([_parameter(value) for value in values])
+        return or_(*spans) if spans else column.in_([_parameter(value, column) for value in values])
     (value,) = values
     if isinstance(value, Span):
         return _compare_span(column, operator, value)
     if operator == "~":
         find = func.strpos if dialect == "postgresql" else func.instr  # LIKE minds the case in some databases only
-        found: ColumnElement[bool] = find(column, _parameter(value)) > 0
+        found: ColumnElement[bool] = find(column, _parameter(value, column)) > 0
         return found
     if isinstance(value, str) and operator not in ("=", "!=") and dialect == "postgresql":
         column = column.collate("C")  # else the order is that of a language
-    compared: ColumnElement[bool] = _OPERATORS[operator](column, _parameter(value))
+    compared: ColumnElement[bool] = _OPERATORS[operator](column, _parameter(value, column))
     return compared
 
 
@@ -250,5 +253,15 @@ def _compare_span(column: Expression, operator: str, span: Span) -> ColumnElemen
     return {"<": column < start, "<=": column < end, ">": column >= end, ">=": column >= start}[operator]
 
 
-def _parameter(value: Value) -> Expression:
-    return literal(storable(value), String) if isinstance(value, str) else literal(value, Number)
+def _parameter(value: Value, column: Expression) -> Expression:
+    if isinstance(value, str):
+        return literal(storable(value), String)
+    # PostgreSQL has no use for the index of a column of integers when it is compared with a double.
+    if (
+        isinstance(getattr(column, "type", None), Integer)
+        and isinstance(value, float)
+        and value.is_integer()
+        and abs(value) < 2**63
+    ):
+        return literal(int(value), BigInteger)
+    return literal(value, Number)

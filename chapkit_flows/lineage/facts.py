@@ -25,10 +25,35 @@ class Edge:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """That a run read a URI, and which dataset it brought.
+
+    Attributes:
+        id: ULID of the moment at which the bytes were fetched: readings are ordered by it.
+        uri_digest: `readings.uri_digest` of the URI: what makes two URIs the same one.
+        uri: For people, without secrets; of a path the absolute one.
+        role: What the run read it as.
+    """
+
+    id: str = field(default_factory=new_id)
+    uri_digest: str
+    uri: str
+    run_id: str
+    role: str
+    artifact_id: str
+    read_at: datetime = field(default_factory=now)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The reading as JSON values; its time as ISO 8601."""
+        return _to_json(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """How a run ended and what it read and wrote.
 
     Attributes:
+        readings: Which of the inputs came from which URI, in this and in earlier attempts.
         error: What people should know of a failure.
         finished_at: When it ended; None for the moment at which that is recorded.
         metrics: Numbers about the run by name; they may be NaN or infinite.
@@ -39,6 +64,7 @@ class Outcome:
     finished_at: datetime | None = None
     inputs: tuple[Edge, ...] = ()
     outputs: tuple[Edge, ...] = ()
+    readings: tuple[Reading, ...] = ()
     config: ConfigRef | None = None
     code: CodeVersion | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
@@ -46,7 +72,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFact(RunRef):
-    """What the database knows of a run. Edges are ordered by role, then by artifact id."""
+    """What the database knows of a run. Edges are ordered by role, then by artifact id; readings by id."""
 
     status: RunStatus
     error: str | None = None
@@ -55,6 +81,7 @@ class RunFact(RunRef):
     code: CodeVersion | None = None
     inputs: tuple[Edge, ...] = ()
     outputs: tuple[Edge, ...] = ()
+    readings: tuple[Reading, ...] = ()
     metrics: Mapping[str, float] = field(default_factory=dict)
 
     def find_output(self, role: str) -> ArtifactRef | None:
@@ -78,14 +105,24 @@ class RunFact(RunRef):
 
         Equal bytes are one dataset. It knows the name under which it first came, the run the one that it read.
         """
-        uri = self.parameters.get(edge.role)
-        if isinstance(uri, str) and edge.artifact.kind == "dataset" and not uri.startswith("artifact://"):
-            return uri.split("?", 1)[0].rstrip("/").rsplit("/", 1)[-1]
-        return str(edge.artifact.metadata.get("name") or "")
+        given = self.parameters.get(edge.role)
+        read = (
+            one.uri for one in reversed(self.readings) if (one.role, one.artifact_id) == (edge.role, edge.artifact.id)
+        )
+        uri = next(read, given)
+        name = name_in(uri) if edge.artifact.kind == "dataset" else ""
+        return name or str(edge.artifact.metadata.get("name") or "")
 
     def to_dict(self) -> dict[str, Any]:
         """The fact as JSON values; times as ISO 8601."""
         return _to_json(self)
+
+
+def name_in(uri: object) -> str:
+    """The last part of a URI, without a query; empty if it names an artifact or is none."""
+    if not isinstance(uri, str) or uri.startswith("artifact://"):
+        return ""
+    return uri.split("?", 1)[0].rstrip("/").rsplit("/", 1)[-1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,6 +190,7 @@ def run_from_dict(document: Mapping[str, Any]) -> RunFact:
             "code": CodeVersion(**code) if code else None,
             "inputs": tuple(map(_edge_from_dict, document["inputs"])),
             "outputs": tuple(map(_edge_from_dict, document["outputs"])),
+            "readings": tuple(map(_reading_from_dict, document.get("readings", ()))),  # earlier versions wrote none
             "metrics": {name: float(value) for name, value in document["metrics"].items()},
         }
         return RunFact(**values)
@@ -163,6 +201,10 @@ def run_from_dict(document: Mapping[str, Any]) -> RunFact:
 def _edge_from_dict(document: Mapping[str, Any]) -> Edge:
     artifact = document["artifact"] | {"created_at": datetime.fromisoformat(document["artifact"]["created_at"])}
     return Edge(role=document["role"], artifact=ArtifactRef(**artifact))
+
+
+def _reading_from_dict(document: Mapping[str, Any]) -> Reading:
+    return Reading(**(dict(document) | {"read_at": datetime.fromisoformat(document["read_at"])}))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,10 +234,28 @@ class Annotation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Newer:
+    """Why something is stale: a URI that brought a dataset brings another one now.
+
+    Attributes:
+        dataset: The id of the one that it was made from, or that it is.
+        newer: The id of the current one.
+        read_at: When that was read.
+    """
+
+    uri: str
+    dataset: str
+    newer: str
+    read_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
     """One thing in the graph.
 
     Attributes:
+        level: Of an artifact: 0 training workspace, 1 prediction, 2 prediction workspace.
+        stale: Why it is stale; empty if it is current.
         id: Of a run or an artifact; the digest of a config or code version.
         label: Short text for people.
         kind: The kind of an artifact, the flow of a run, the block type of a config.
@@ -211,15 +271,37 @@ class Node:
     status: str | None = None
     digest: str | None = None
     created_at: datetime | None = None
+    level: int | None = None
+    stale: tuple[Newer, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GraphEdge:
-    """An arrow in the direction data flows: input artifact, config or code to run, run to output artifact."""
+    """An arrow in the direction data flows: input artifact, config or code to run, run to output artifact.
+
+    Attributes:
+        name: By which the run read a dataset; another run may have read it by another.
+    """
 
     source: str
     target: str
     role: str
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cursor:
+    """Where a graph that was cut can be gone on with.
+
+    Attributes:
+        node: From which to walk: a run or an artifact in the graph.
+        heading: `up` or `down`.
+        before: The last of its neighbours that the graph has; None if it has none of them.
+    """
+
+    node: str
+    heading: Literal["up", "down"]
+    before: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,17 +311,19 @@ class Graph:
     Attributes:
         nodes: The asked-for thing first, then by distance from it; config and code versions last.
         truncated: Whether the limit on nodes left something out.
+        more: Where there is more, beyond the limit on nodes or the depth.
     """
 
     nodes: tuple[Node, ...]
     edges: tuple[GraphEdge, ...]
     truncated: bool = False
+    more: tuple[Cursor, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The graph as JSON values; times as ISO 8601."""
         return _to_json(self)
 
 
-def _to_json(value: RunFact | Annotation | Deletion | Graph) -> dict[str, Any]:
+def _to_json(value: RunFact | Reading | Annotation | Deletion | Graph) -> dict[str, Any]:
     plain: dict[str, Any] = json.loads(dump_json(asdict(value)))
     return plain

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from sqlalchemy import Select, SQLColumnExpression, Subquery, func, select
 from sqlalchemy.orm import Session
@@ -23,71 +23,62 @@ FEW = 2_000
 """What so few rows meet is found by index and sorted; what more meet is come upon soon by trying the newest."""
 
 
-def search_runs(
-    database: Database,
-    where: str,
-    *,
-    equals: Mapping[str, str | None] | None = None,
-    limit: int = 50,
-    before: str | None = None,
-) -> list[RunFact]:
-    """The runs that a filter is true of, newest first.
+class Options(TypedDict, total=False):
+    """What narrows a search further.
 
-    Args:
-        database: To read.
-        where: The filter.
+    Attributes:
         equals: What some fields must be besides; None for anything.
-        limit: Length of a page.
-        before: The id of the last run on the page before.
+        limit: Length of a page; 50 unless told.
+        before: The id of the last one on the page before.
+        trash: Of artifacts, those in the trash instead.
+    """
+
+    equals: Mapping[str, str | None]
+    limit: int
+    before: str | None
+    trash: bool
+
+
+def search_runs(database: Database, where: str, **options: Unpack[Options]) -> list[RunFact]:
+    """The runs that a filter is true of, newest first.
 
     Raises:
         InvalidFilter: `where` is not a filter.
         InvalidId: `before` is not an id.
     """
-    condition = _read(where, equals or {}, RUN)
+    condition = _read(where, options, RUN)
     with database.read() as session:
-        query, run_id = _select(session, select(RunRow), condition, RUN)
-        return load_runs(session, session.scalars(page(query, run_id, limit, before)).all())
+        return load_runs(session, _find(session, select(RunRow), (condition, RUN), options))
 
 
-def search_artifacts(
-    database: Database,
-    where: str,
-    *,
-    equals: Mapping[str, str | None] | None = None,
-    limit: int = 50,
-    before: str | None = None,
-    trash: bool = False,
-) -> list[ArtifactRef]:
+def search_artifacts(database: Database, where: str, **options: Unpack[Options]) -> list[ArtifactRef]:
     """The artifacts that a filter is true of, newest first, without those in the trash.
 
     `model` is true of what runs of the model read or wrote, `metric.NAME` of what a run with the metric wrote.
 
-    Args:
-        database: To read.
-        where: The filter.
-        equals: What some fields must be besides; None for anything.
-        limit: Length of a page.
-        before: The id of the last artifact on the page before.
-        trash: Those in the trash instead.
-
     Raises:
-        InvalidFilter: `where` is not a filter.
-        InvalidId: `before` is not an id.
+        The errors of `search_runs`.
     """
-    condition = _read(where, equals or {}, ARTIFACT)
+    condition = _read(where, options, ARTIFACT)
     with database.read() as session:
-        query, artifact_id = _select(
-            session, select(ArtifactRow).where(~is_kept() if trash else is_kept()), condition, ARTIFACT
+        rows = _find(
+            session,
+            select(ArtifactRow).where(~is_kept() if options.get("trash") else is_kept()),
+            (condition, ARTIFACT),
+            options,
         )
-        return [to_artifact(row) for row in session.scalars(page(query, artifact_id, limit, before))]
+        return [to_artifact(row) for row in rows]
 
 
-def _read(where: str, equals: Mapping[str, str | None], subject: Subject) -> Every:
+def _find(session: Session, query: Select[Any], asked: tuple[Every, Subject], options: Options) -> Sequence[Any]:
+    found, found_id = _select(session, query, *asked)
+    return session.scalars(page(found, found_id, options.get("limit", 50), options.get("before"))).all()
+
+
+def _read(where: str, options: Options, subject: Subject) -> Every:
     condition = parse(where, subject.vocabulary)
-    more = [
-        Comparison(field=field, operator="=", values=(value,)) for field, value in equals.items() if value is not None
-    ]
+    equals = options.get("equals", {}).items()
+    more = [Comparison(field=field, operator="=", values=(value,)) for field, value in equals if value is not None]
     parts = condition.parts if isinstance(condition, Every) else (condition,)
     return Every((*parts, *more))
 

@@ -33,6 +33,8 @@ from chapkit_flows.testing.facts import (
     record_chain,
     record_run,
 )
+from chapkit_flows.testing.graphs import GraphPageContract, StalenessContract
+from chapkit_flows.testing.readings import ReadingContract
 from chapkit_flows.testing.searches import AnnotationContract, SearchContract
 
 
@@ -322,6 +324,8 @@ class GraphContract:
             "status": "ok",
             "digest": model.digest,
             "created_at": model.created_at.isoformat(),
+            "level": 0,
+            "stale": [],
         } in graph.to_dict()["nodes"]
 
     def test_one_statement_for_each_step(self, database: Database) -> None:
@@ -420,7 +424,10 @@ class LineageContract(
     QueryContract,
     AnnotationContract,
     SearchContract,
+    ReadingContract,
     GraphContract,
+    GraphPageContract,
+    StalenessContract,
     SchemaContract,
     ConcurrencyContract,
 ):

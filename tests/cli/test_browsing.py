@@ -15,6 +15,7 @@ from command_line import CommandLine, Story
 
 from chapkit_flows import open_resources
 from chapkit_flows.lineage.query import get_artifact, list_artifacts
+from chapkit_flows.testing.facts import record_reading
 
 ABSENT = "01JD3Q0Z8V6Y3N5W2T7R9K4M1B"
 
@@ -315,3 +316,58 @@ def test_refuses_unknown_id(
     assert names in said
     assert remedy in said
     assert "Traceback" not in ended.err
+
+
+def test_lineage_of_a_file(story: Story, cli: CommandLine, tmp_path: Path) -> None:
+    """A file, an equal copy of it, its digest, and an id all name the same dataset."""
+    digest = get_artifact(open_resources().database, story.dataset).digest
+    copy = tmp_path / "copy.csv"
+    copy.write_bytes(story.tables["training"].read_bytes())
+    for named in (story.tables["training"], copy, digest, digest.removeprefix("sha256:")):
+        assert story.dataset == cli("lineage", named, "--down", "--json").json["nodes"][0]["id"]
+    copy.write_bytes(b"other")
+    refused = cli("lineage", copy)
+    assert (2, True) == (refused.code, "No run has read or made the content of" in refused.err)
+
+
+def test_lineage_page_by_page(story: Story, cli: CommandLine) -> None:
+    """Where a graph was cut the next command is printed, and does what it says."""
+    cut = cli("lineage", story.dataset, "--down", "--limit", "2")
+    assert "The graph is larger than --limit." in cut.out
+    following = [line for line in cut.out.splitlines() if line.startswith("More: ")]
+    arguments = following[0].removeprefix("More: chapkit-flows ").split()
+    assert story.trained.run_id in cli(*arguments).out + cut.out
+    (cursor,) = [
+        one for one in cli("lineage", story.dataset, "--down", "--limit", "2", "--json").json["more"] if one["before"]
+    ]
+    assert (story.dataset, "down") == (cursor["node"], cursor["heading"])
+    both = cli("lineage", story.dataset, "--before", cursor["before"])
+    assert (2, True) == (both.code, "Add --up or --down" in both.err)
+
+
+def test_lineage_by_level(story: Story, cli: CommandLine) -> None:
+    """Levels show predictions below the model that made them, and what they left below the predictions."""
+    drawn = cli("lineage", story.trained.artifact_id, "--levels").out.splitlines()
+    assert ["level 0 training workspace", "level 1 prediction", "level 2 prediction workspace"] == [
+        re.sub(r"\W*(level \d [a-z ]+) 01.*", r"\1", line) for line in drawn
+    ]
+    levels = cli("lineage", story.trained.artifact_id, "--levels", "--json").json["levels"]
+    assert [None, levels[0]["id"], levels[1]["id"]] == [place["parent"] for place in levels]
+
+
+def test_stale_data_is_marked(home: Path, cli: CommandLine) -> None:
+    """A dataset with a newer version, and what was made from it, says which URI brought which one."""
+    database = open_resources().database
+    old = record_reading(database, "s3://bucket/laos.csv", "old")
+    dataset, model = old.inputs[0].artifact.id, old.output("model").id
+    assert "Stale" not in cli("artifacts", "show", model).out
+    newer = record_reading(database, "s3://bucket/laos.csv", "new").inputs[0].artifact.id
+    said = f"s3://bucket/laos.csv has a newer version {newer}"
+    assert said in cli("artifacts", "show", dataset).out
+    assert f"made from {dataset}: {said}" in cli("artifacts", "show", model).out
+    assert [(dataset, newer)] == [
+        (reason["dataset"], reason["newer"]) for reason in cli("artifacts", "show", model, "--json").json["stale"]
+    ]
+    assert said in cli("lineage", model, "--up").out
+    by_uri = cli("lineage", "s3://bucket/laos.csv", "--down")
+    assert (newer in by_uri.out, dataset in by_uri.err) == (True, True)
