@@ -200,14 +200,15 @@ def rebuild_database(options: argparse.Namespace) -> int:
                 "runs": made.runs,
                 "deletions": made.deletions,
                 "annotations": made.annotations,
+                "registrations": made.registrations,
                 "findings": findings,
             }
         )
     else:
         print_diagnostics(made.findings)
         print_line(
-            f"{made.runs} runs, {made.deletions} deletions, {made.annotations} tags and notes recorded in "
-            f"{resources.database.url}."
+            f"{made.runs} runs, {made.deletions} deletions, {made.annotations} tags and notes, "
+            f"{made.registrations} entries of the registry recorded in {resources.database.url}."
         )
     return 1 if made.findings else 0
 

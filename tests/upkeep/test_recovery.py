@@ -14,6 +14,7 @@ from chapkit_flows import Resources, load_model, open_resources
 from chapkit_flows.errors import ChapkitFlowsError
 from chapkit_flows.lineage import record
 from chapkit_flows.lineage.annotations import load_tags
+from chapkit_flows.lineage.assignments import Decision
 from chapkit_flows.lineage.deletions import in_trash, record_deletions
 from chapkit_flows.lineage.dump import dump
 from chapkit_flows.lineage.engine import open_database
@@ -23,6 +24,7 @@ from chapkit_flows.refs import new_id, now
 from chapkit_flows.testing.facts import make_run
 from chapkit_flows.upkeep.annotations import add_note, remove_tags, set_tags
 from chapkit_flows.upkeep.recovery import rebuild
+from chapkit_flows.upkeep.registry import promote, register
 from chapkit_flows.upkeep.rehearsal import rehearse
 from chapkit_flows.upkeep.trash import delete, restore
 
@@ -57,9 +59,12 @@ def test_lineage_of_real_runs_is_the_same(
     set_tags(resources, trained.artifact_id, {"site": "A", "year": "2020"}, by="ana")
     remove_tags(resources, trained.artifact_id, ["year"], by="bo")
     add_note(resources, trained.run_id, "before the floods", by="ana")
+    version = register(resources, trained.artifact_id, by="ana")
+    decision = Decision(actor="ana", reason="the first", evidence={"crps": 12.5})
+    promote(resources, version, alias="champion", expected=None, decision=decision)
     made, lines = rebuilt(resources, tmp_path)
     assert sorted(dump(resources.database)) == sorted(lines)
-    assert 0 == rebuild(made).annotations
+    assert (0, 0) == (rebuild(made).annotations, rebuild(made).registrations)
 
 
 def test_retried_run_is_the_same(server: str, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
