@@ -275,7 +275,8 @@ class Store:
                 until = datetime.fromisoformat(str(self._read_json(_SWEEP).get("until")))
             except FileNotFoundError:
                 return
-            if until < now():  # its process is dead
+            # Past: its process is dead. Far ahead: a clock has moved back since (that of another host may go ahead).
+            if not now() <= until <= now() + 2 * _SWEEP_LEASE:
                 return
             time.sleep(_SWEEP_POLL_SECONDS)
 

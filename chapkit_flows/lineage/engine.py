@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import random
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event, make_url
 from sqlalchemy.exc import NoSuchModuleError, SQLAlchemyError
@@ -23,6 +24,7 @@ T = TypeVar("T")
 
 BUSY_SECONDS = 30.0
 ATTEMPTS = 10
+_BRIEF_SECONDS, _LONG_SECONDS = 0.005, 0.1
 # Name without driver -> dialect with the driver that is tested here.
 _DRIVERS = {
     "postgres": "postgresql+psycopg",
@@ -216,5 +218,34 @@ def _switch_to_wal(connection: sqlite3.Connection) -> None:
 def _begin_sqlite(connection: Connection) -> None:
     # A transaction that reads first and writes later fails at once if another wrote in between,
     # however long the timeout. One that takes the lock at its beginning waits for its turn.
-    writes = connection.get_execution_options().get("writes", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    if not connection.get_execution_options().get("writes", False):
+        connection.exec_driver_sql("BEGIN")
+    elif not _take_turn(cast(sqlite3.Connection, connection.connection.driver_connection)):
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _take_turn(connection: sqlite3.Connection) -> bool:
+    """Begin to write as soon as nobody else does; False when the timeout has passed.
+
+    SQLite's own way of waiting asks ever more seldom, so that of many writers those who came last go first, and one
+    may wait for longer than the timeout. Here those who have waited for long ask more often.
+    """
+    (milliseconds,) = connection.execute("PRAGMA busy_timeout").fetchone()
+    began = time.monotonic()
+    connection.execute("PRAGMA busy_timeout = 0")
+    try:
+        while True:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                    return False
+            else:
+                return True
+            waited = time.monotonic() - began
+            if waited > milliseconds / 1000:
+                return False
+            pause = _BRIEF_SECONDS if waited < _LONG_SECONDS else _LONG_SECONDS / (1 + waited)
+            time.sleep(random.uniform(0.5, 1.5) * pause)
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {milliseconds}")

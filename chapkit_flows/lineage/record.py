@@ -35,7 +35,7 @@ def start(database: Database, run: RunRef) -> RunFact:
     completed it is returned as it is, for its results to be used again, else it is running again.
 
     Raises:
-        LineageError: As `Database.write` raises it.
+        LineageError: The id belongs to another flow run; or as `Database.write` raises it.
     """
 
     def work(session: Session) -> RunFact:
@@ -46,6 +46,10 @@ def start(database: Database, run: RunRef) -> RunFact:
             session.flush()
             session.refresh(row)  # as every later reader sees it
             return to_new_run(row)
+        if row.flow_run_id != run.flow_run_id:
+            raise LineageError(
+                f"The run {run.id} is recorded already, as the flow run {row.flow_run_id}. Give the new one another id."
+            )
         if row.status != "completed":
             row.status, row.error, row.finished_at = "running", None, None
         return load_runs(session, [row])[0]

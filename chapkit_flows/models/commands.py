@@ -8,8 +8,11 @@ import os
 import re
 import shlex
 import signal
+import subprocess
+import sys
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +24,17 @@ _MAX_LINE = 4096
 _GRACE_SECONDS = 5.0
 _POLL_SECONDS = 0.1
 _CHUNK = 256 * 1024
+# Waits for a byte that says "all is well". Without one, the process that should have written it is dead.
+_GUARD = f"""
+import os, signal, sys, time
+if not sys.stdin.buffer.read(1):
+    import contextlib, shutil
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(int(sys.argv[1]), signal.SIGTERM)
+        time.sleep({_GRACE_SECONDS})
+        os.killpg(int(sys.argv[1]), signal.SIGKILL)
+    shutil.rmtree(sys.argv[2], ignore_errors=True)
+"""
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
 Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
@@ -67,9 +81,10 @@ async def run_command(
     """Run a program in `folder`, without a shell, and log each line that it prints.
 
     The program gets a process group of its own, which is ended as a whole: on time-out, on cancellation,
-    and when the program ends before its children do.
+    when the program ends before its children do, and when this process is killed.
 
     Args:
+        folder: A scratch folder; it is removed when this process is killed meanwhile.
         logs: `<logs>.stdout` and `<logs>.stderr` receive everything that it prints.
     """
     logs.parent.mkdir(parents=True, exist_ok=True)
@@ -88,6 +103,7 @@ async def run_command(
     except OSError as error:
         return Completed(returncode=127, stdout="", stderr=f"{arguments[0]}: {error.strerror}", timed_out=False)
     with (
+        _guarded(process.pid, folder),
         _Follower(stdout, log=log, level=logging.INFO) as followed,
         _Follower(stderr, log=log, level=logging.WARNING) as followed_too,
     ):
@@ -117,6 +133,26 @@ async def _wait(process: asyncio.subprocess.Process, seconds: float, followers: 
             while follower.read():
                 pass
     return False
+
+
+@contextmanager
+def _guarded(group: int, folder: Path) -> Iterator[None]:
+    """Within it, the group is ended and its folder removed if this process dies: nothing else would do it.
+
+    The folder may hold the secret values of a config.
+    """
+    command = [sys.executable, "-I", "-S", "-c", _GUARD, str(group), str(folder)]
+    # In a session of its own: what ends this process by its group must not end the guard as well.
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    ) as guard:
+        try:
+            yield
+        finally:
+            assert guard.stdin is not None
+            with suppress(BrokenPipeError):
+                guard.stdin.write(b".")
+                guard.stdin.flush()
 
 
 class _Follower:

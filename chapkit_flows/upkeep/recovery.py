@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
-from chapkit_flows.errors import ArtifactNotFound, DigestMismatch, LineageError, ObjectMissing
+from chapkit_flows.artifacts.manifests import artifact_from_manifest
+from chapkit_flows.errors import ArtifactError, ArtifactNotFound, DigestMismatch, InvalidId, LineageError, ObjectMissing
 from chapkit_flows.lineage.annotations import restore_annotations
 from chapkit_flows.lineage.assignments import assignment_from_dict, version_from_dict
 from chapkit_flows.lineage.deletions import record_deletions
 from chapkit_flows.lineage.engine import Database
 from chapkit_flows.lineage.facts import Deletion, RunFact, annotation_from_dict, deletion_from_dict, run_from_dict
-from chapkit_flows.lineage.query import consumers
+from chapkit_flows.lineage.query import consumers, find_dataset, get_artifact
 from chapkit_flows.lineage.record import restore_runs
 from chapkit_flows.lineage.registry import restore_registry
 from chapkit_flows.refs import Diagnostic
@@ -65,10 +66,8 @@ def rebuild(resources: Resources) -> Rebuilt:
         runs += restore_runs(resources.database, facts)
     deletions = 0
     for documents in _read_pages(resources, FOLDER, findings):
-        found = [one for name, document in documents if (one := _read_deletion(name, document, findings)) is not None]
-        deletions += record_deletions(
-            resources.database, [_with_return(resources.database, deletion) for deletion in found]
-        )
+        found = (_read_deletion(resources, name, document, findings) for name, document in documents)
+        deletions += record_deletions(resources.database, [deletion for deletion in found if deletion is not None])
     annotations = 0
     for documents in _read_pages(resources, ANNOTATIONS, findings):
         annotations += sum(_restore_annotations(resources, name, document, findings) for name, document in documents)
@@ -97,8 +96,13 @@ def _restore_registry(resources: Resources, name: str, document: dict[str, Any],
 def _restore_annotations(resources: Resources, name: str, document: dict[str, Any], findings: list[Diagnostic]) -> int:
     try:
         said = [annotation_from_dict(item) for item in document["said"]]
-        return restore_annotations(resources.database, document["subject_id"], said)
-    except (LineageError, ArtifactNotFound, KeyError, TypeError) as error:
+        try:
+            return restore_annotations(resources.database, document["subject_id"], said)
+        except ArtifactNotFound:
+            subject = _recorded_id(resources, document["subject_id"])
+            moved = [replace(annotation, subject_id=subject) for annotation in said]
+            return restore_annotations(resources.database, subject, moved)
+    except (LineageError, ArtifactError, KeyError, TypeError) as error:
         findings.append(_unreadable(name, error))
         return 0
 
@@ -129,12 +133,42 @@ def _read_run(name: str, document: dict[str, Any], findings: list[Diagnostic]) -
         return None
 
 
-def _read_deletion(name: str, document: dict[str, Any], findings: list[Diagnostic]) -> Deletion | None:
+def _read_deletion(
+    resources: Resources, name: str, document: dict[str, Any], findings: list[Diagnostic]
+) -> Deletion | None:
     try:
-        return deletion_from_dict(document)
+        deletion = deletion_from_dict(document)
     except LineageError as error:
         findings.append(_unreadable(name, error))
         return None
+    try:
+        deletion = replace(deletion, artifact_id=_recorded_id(resources, deletion.artifact_id))
+    except (ArtifactNotFound, InvalidId) as error:
+        findings.append(_unreadable(name, error))
+        return None
+    return _with_return(resources.database, deletion)
+
+
+def _recorded_id(resources: Resources, artifact_id: str) -> str:
+    """The id that the database has for an artifact.
+
+    Of a run that died between its manifests and its record the manifests are left. It counts as completed then, and
+    data that it had brought in has its id, though a later run had recorded the same data under another.
+
+    Raises:
+        ArtifactNotFound: It has none.
+    """
+    try:
+        return get_artifact(resources.database, artifact_id).id
+    except ArtifactNotFound as absent:
+        try:
+            artifact = artifact_from_manifest(resources.store.read_manifest(f"artifacts/{artifact_id}"))
+        except ObjectMissing:
+            raise absent from None
+        same = find_dataset(resources.database, artifact.digest, artifact.media_type)
+        if artifact.kind != "dataset" or same is None:
+            raise
+        return same.id
 
 
 def _unreadable(name: str, error: Exception) -> Diagnostic:

@@ -26,12 +26,13 @@ from chapkit_flows import FunctionalModelRunner, Model, ModelConfig, load_model,
 from chapkit_flows.artifacts.codecs import load
 from chapkit_flows.artifacts.manifests import artifact_from_manifest
 from chapkit_flows.artifacts.store import open_store
-from chapkit_flows.errors import ChapkitFlowsError, RunnerFailed, ScriptFailed
+from chapkit_flows.errors import ChapkitFlowsError, RunnerFailed, ScriptFailed, ValidationFailed
 from chapkit_flows.flows import steps
 from chapkit_flows.lineage.facts import RunFact
 from chapkit_flows.lineage.query import get_artifact, get_run, list_artifacts, list_runs
 from chapkit_flows.lineage.readings import last_reading
-from chapkit_flows.refs import ArtifactRef, Diagnostic, digest_of
+from chapkit_flows.refs import ArtifactRef, Diagnostic, digest_of, new_id
+from chapkit_flows.upkeep.trash import delete
 
 KEYS = ["time_period", "location"]
 
@@ -209,6 +210,49 @@ def test_publishes_why_input_is_unreadable(
         (row["code"], row["field"], row["message"]) for row in json.loads(table.data)
     ]
     assert ("table", "mean-diagnostics", "failed") == (table.type, table.key, run.status)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "code"),
+    [
+        ("failed training", "training_artifact_failed"),
+        ("other model", "invalid_training_artifact"),
+        ("no model", "invalid_training_artifact"),
+        ("deleted", "training_artifact_deleted"),
+        ("unknown", "training_artifact_not_found"),
+    ],
+)
+def test_publishes_why_a_model_is_refused(
+    server: str, home: Path, tables: dict[str, Path], monkeypatch: pytest.MonkeyPatch, spoil: str, code: str
+) -> None:
+    """A prediction that refuses its trained model shows as a table why, and calls nothing of the model."""
+    small = load_model(model("shell" if spoil == "failed training" else "mean"))
+    refused = _spoilt(spoil, small, str(tables["training"]), monkeypatch)
+    with pytest.raises(ValidationFailed) as failure:
+        small.predict(refused, str(tables["historic"]), str(tables["future"]))
+    run = list_runs(open_resources().database, limit=1)[0]
+    (table,) = [one for one in _published(str(run.flow_run_id)) if one.key]
+    (found,) = failure.value.diagnostics
+    assert [(code, "model", found.message)] == [
+        (row["code"], row["field"], row["message"]) for row in json.loads(table.data)
+    ]
+    assert ("table", f"{small.name}-diagnostics", "failed", ()) == (table.type, table.key, run.status, run.inputs)
+
+
+def _spoilt(spoil: str, small: Model, data: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The id of something that `small` cannot predict with."""
+    if spoil == "unknown":
+        return new_id()
+    if spoil == "failed training":
+        monkeypatch.setenv("FAULT", "exits with 1")
+        with pytest.raises(ScriptFailed):
+            small.train(small.config(), data)
+        return list_runs(open_resources().database)[0].outputs[0].artifact.id
+    maker = load_model(model("point")) if spoil == "other model" else small
+    trained = maker.train(maker.config(), data).artifact_id
+    if spoil == "deleted":
+        delete(open_resources(), [trained], actor="ana", reason="x")
+    return _artifacts(kind="dataset")[0].id if spoil == "no model" else trained
 
 
 def _run_with(small: Model, trained: str | None, given: dict[str, str]) -> None:

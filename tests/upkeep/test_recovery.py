@@ -13,11 +13,13 @@ from worlds import World
 from chapkit_flows import Resources, load_model, open_resources
 from chapkit_flows.errors import ChapkitFlowsError
 from chapkit_flows.lineage import record
+from chapkit_flows.lineage.annotations import load_tags
 from chapkit_flows.lineage.assignments import Decision
-from chapkit_flows.lineage.deletions import record_deletions
+from chapkit_flows.lineage.deletions import in_trash, record_deletions
 from chapkit_flows.lineage.dump import dump
 from chapkit_flows.lineage.engine import open_database
 from chapkit_flows.lineage.facts import Deletion
+from chapkit_flows.lineage.query import list_artifacts
 from chapkit_flows.refs import new_id, now
 from chapkit_flows.testing.facts import make_run
 from chapkit_flows.upkeep.annotations import add_note, remove_tags, set_tags
@@ -103,6 +105,37 @@ def test_data_that_came_back_by_itself(world: World, tmp_path: Path) -> None:
     world.train(b"table", a=b"3")
     _, lines = rebuilt(world.resources, tmp_path)
     assert sorted(dump(world.resources.database)) == sorted(lines)
+
+
+def test_data_that_a_dead_run_brought_in_first(world: World, tmp_path: Path) -> None:
+    """A run that died just before its record does not keep a later run's data from its tags and its deletion."""
+    data, made = world.put(b"table"), world.put_folder({"a": b"1"})
+    store = world.resources.store
+    dead = World(folder=tmp_path, resources=Resources(store=store, database=open_database("sqlite://")))
+    dead.record(data, made)
+    later = world.train(b"table", a=b"1").inputs[0].artifact
+    assert data.id != later.id
+    set_tags(world.resources, later.id, {"site": "A"}, by="ana")
+    delete(world.resources, [later.id], actor="ana", reason="x")
+    other = Resources(store=store, database=open_database(f"sqlite:///{tmp_path / 'rebuilt.db'}"))
+    found = rebuild(other)
+    assert (2, 1, 1, ()) == (found.runs, found.deletions, found.annotations, found.findings)
+    (same,) = list_artifacts(other.database, digest=data.digest)
+    assert {"site": "A"} == load_tags(other.database, [same.id])[same.id]
+    assert "ana" == in_trash(other.database, {same.id})[same.id].actor
+    assert 0 == rebuild(other).annotations
+
+
+def test_deletion_of_nothing_is_named(world: World, tmp_path: Path) -> None:
+    """A deletion of an artifact that no run has left is a finding, and the rest is recorded."""
+    run = world.train(b"1", a=b"1")
+    delete(world.resources, [run.output("model").id], actor="ana", reason="x")
+    lost = world.train(b"2", a=b"2")
+    delete(world.resources, [lost.output("model").id], actor="ana", reason="x")
+    (world.folder / f"artifacts/manifests/runs/{lost.id}.json").unlink()
+    other = Resources(store=world.resources.store, database=open_database(f"sqlite:///{tmp_path / 'rebuilt.db'}"))
+    found = rebuild(other)
+    assert (1, 1, ["manifest_unreadable"]) == (found.runs, found.deletions, [one.code for one in found.findings])
 
 
 def test_unreadable_manifests_are_named(world: World, tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """The commands of the small shell model; they fail in the way that the variable FAULT names."""
 
 import os
+import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -11,6 +13,11 @@ print("counting places", file=sys.stderr)
 if fault == "exits with 1":
     sys.exit("no rain fell")
 if fault == "hangs":
+    time.sleep(600)
+if fault == f"kills its flow in {sys.argv[1]}":
+    child = subprocess.Popen(["sleep", "600"])
+    Path(os.environ["FAMILY_FILE"]).write_text(f"{os.getpid()} {child.pid} {Path.cwd()}")
+    os.kill(os.getppid(), signal.SIGKILL)
     time.sleep(600)
 if sys.argv[1] == "train":
     Path("trained.txt").write_text("yes")
