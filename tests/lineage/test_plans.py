@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from chapkit_flows.lineage import search
+from chapkit_flows.lineage import query, search
 from chapkit_flows.lineage.annotations import set_tags
 from chapkit_flows.lineage.engine import Database, open_database
 from chapkit_flows.lineage.search import search_runs
