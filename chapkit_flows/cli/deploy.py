@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from prefect.client.orchestration import PrefectClient, get_client
-from prefect.client.schemas.objects import WorkerStatus, WorkPool
 from prefect.exceptions import ObjectNotFound
 from prefect.server.schemas.schedules import CronSchedule
 from prefect.settings import PREFECT_API_URL
 from pydantic import ValidationError
 
+from chapkit_flows.cli.deployed import find_idle
 from chapkit_flows.cli.output import print_json, print_line, say
 from chapkit_flows.cli.prefect_yaml import Entry, PrefectYaml, Schedule
 from chapkit_flows.cli.runs import find_model
@@ -246,24 +246,6 @@ async def _look_at_pool(client: PrefectClient, name: str) -> list[str]:
             f"Make it with: prefect work-pool create {shlex.quote(name)} --type process"
         ) from error
     return await find_idle(client, pool)
-
-
-async def find_idle(client: PrefectClient, pool: WorkPool) -> list[str]:
-    """Why runs in a work pool would wait."""
-    found = []
-    if pool.is_paused:
-        found.append(
-            f"the work pool {pool.name!r} is paused: runs wait. Resume it: prefect work-pool resume {pool.name}"
-        )
-    if pool.is_push_pool or pool.is_managed_pool:
-        return found
-    workers = await client.read_workers_for_work_pool(pool.name)
-    if not any(worker.status == WorkerStatus.ONLINE for worker in workers):
-        found.append(
-            f"no worker of the work pool {pool.name!r} is alive: runs wait until one is. "
-            f"Start one: prefect worker start --pool {shlex.quote(pool.name)}"
-        )
-    return found
 
 
 def _inactive(entry: Mapping[str, Any]) -> list[str]:
