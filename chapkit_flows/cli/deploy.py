@@ -59,7 +59,9 @@ def deploy(options: argparse.Namespace) -> int:
     command = ["prefect", "--no-prompt", "deploy", "--name", _pattern(document, entry)]
     if options.file.name != "prefect.yaml":
         command += ["--prefect-file", options.file.name]
-    applied = _apply(command, options) if options.apply and not options.dry_run else None
+    deployed = options.apply and not options.dry_run
+    if deployed:
+        _apply(model, command, options)
     full_name = f"{model.name}-{options.flow}/{entry.name}"
     if options.json:
         print_json(
@@ -68,7 +70,7 @@ def deploy(options: argparse.Namespace) -> int:
                 "file": str(options.file),
                 "changed": changed is not None or module is not None,
                 "written": not options.dry_run,
-                "deployed": applied is not None,
+                "deployed": deployed,
                 "command": shlex.join(command),
                 "warnings": warnings,
             }
@@ -77,7 +79,7 @@ def deploy(options: argparse.Namespace) -> int:
     _report(document, changed, module, options)
     for warning in warnings:
         say(f"warning: {warning}")
-    _say_next(full_name, command, options, deployed=applied is not None)
+    _say_next(full_name, command, options, deployed=deployed)
     return 0
 
 
@@ -271,8 +273,8 @@ def _pattern(document: PrefectYaml, entry: Entry) -> str:
     return entry.name if len(alone) == 1 else f"{entry.entrypoint.rpartition(':')[2]}/{entry.name}"
 
 
-def _apply(command: list[str], options: argparse.Namespace) -> str:
-    """Deploy with Prefect's own command, from the folder of the file.
+def _apply(model: Model, command: list[str], options: argparse.Namespace) -> None:
+    """Deploy with Prefect's own command, from the folder of the file; the run form is to know the config type.
 
     Raises:
         InvalidDeployment: It refused; the message has what it said.
@@ -290,7 +292,7 @@ def _apply(command: list[str], options: argparse.Namespace) -> str:
     )
     if done.returncode:
         raise InvalidDeployment(f"{shlex.join(command)} failed:\n{done.stdout.strip()}")
-    return done.stdout
+    run_here(model.config.aregister_type_and_schema(), options, follow=False)
 
 
 def _report(

@@ -61,8 +61,15 @@ def examine(options: argparse.Namespace) -> int:
         print_json({"healthy": healthy, "checks": [asdict(finding) for finding in findings]})
     else:
         print_table(("check", "status", "detail"), [(f.check, f.status, f.detail) for f in findings])
-        print_line("\nAll is well." if healthy else "\nSomething is wrong: see the errors above.")
+        print_line(f"\n{_verdict(findings)}")
     return 0 if healthy else 1
+
+
+def _verdict(findings: Sequence[Finding]) -> str:
+    found = {finding.status for finding in findings}
+    if "error" in found:
+        return "Something is wrong: see the errors above."
+    return "It works; see the warnings above." if "warning" in found else "All is well."
 
 
 def _versions() -> Iterator[Finding]:
@@ -137,7 +144,7 @@ async def _pool(client: PrefectClient, name: str) -> Finding:
 
 async def _block_type(client: PrefectClient, config_type: type[ModelConfig]) -> Finding:
     slug = config_type.get_block_type_slug()
-    check, remedy = f"block type {slug}", "Register it: chapkit-flows blocks apply blocks/"
+    check, remedy = f"block type {slug}", "Register it: chapkit-flows deploy MODEL --apply, or blocks apply blocks/"
     try:
         await client.read_block_type_by_slug(slug)
     except ObjectNotFound:

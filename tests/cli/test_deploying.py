@@ -236,6 +236,7 @@ def test_applies(site: Path, pool: str, server: str, cli: CommandLine) -> None:
     ended = cli("deploy", "small.py:mean", *options, "--apply")
     assert 0 == ended.code, ended.err
     with connect(server) as api:
+        api.get("/block_types/slug/small-config").raise_for_status()
         made = api.get(f"/deployments/name/mean-retrain/{pool}").raise_for_status().json()
         again = cli("deploy", "small.py:mean", *options, "--apply", "--json").json
         twice = api.get(f"/deployments/name/mean-retrain/{pool}").raise_for_status().json()

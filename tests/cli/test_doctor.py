@@ -129,7 +129,7 @@ def test_finds_block_type_that_is_not_as_the_class(server: str, home: Path, cli:
         return found
 
     assert "warning" == look()[0], check
-    assert "chapkit-flows blocks apply" in look()[1]
+    assert "blocks apply blocks/" in look()[1]
     config = next(one for one in ModelConfig.__subclasses__() if one.__name__ == name)
     config.register_type_and_schema()
     assert "ok" == look()[0]

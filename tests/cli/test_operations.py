@@ -162,7 +162,7 @@ def test_doctor_finds_all_well(server: str, home: Path, cli: CommandLine) -> Non
     assert (0, True) == (code, healthy)
     assert {"versions", "server", "clock", "database", "store", "disk", "temporary disk", "models"} == set(checks)
     assert {"ok"} == {status for name, status in checks.items() if "disk" not in name}
-    told = cli("doctor")
+    told = cli("doctor", "--file", "absent.yaml")
     assert (0, True) == (told.code, "All is well." in told.out)
     assert str(home / "artifacts") in told.out
     assert [] == list((home / "artifacts" / "tmp").glob("probe-*"))
