@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 from command_line import MODELS, CommandLine
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from server_api import connect
 
 from chapkit_flows.cli.prefect_yaml import Entry, PrefectYaml, Schedule
@@ -247,6 +248,24 @@ def test_applies(site: Path, pool: str, server: str, cli: CommandLine) -> None:
         made["concurrency_options"]["collision_strategy"],
     )
     assert (True, 1) == (again["deployed"], len(twice["schedules"]))
+
+
+def test_server_that_is_down(site: Path, cli: CommandLine) -> None:
+    """Without its server nothing is written, for nobody knows whether the pool is there."""
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
+        ended = cli("deploy", "small.py:mean")
+    assert (2, True) == (ended.code, "http://127.0.0.1:9/api does not answer" in ended.err)
+    assert not (site / "prefect.yaml").exists()
+
+
+def test_no_server(site: Path, cli: CommandLine) -> None:
+    """Where no server is set the entry is written unseen, which is told; --apply is refused."""
+    with temporary_settings({PREFECT_API_URL: None}):
+        refused = cli("deploy", "small.py:mean", "--apply")
+        assert (2, False) == (refused.code, (site / "prefect.yaml").exists())
+        written = cli("deploy", "small.py:mean")
+    assert (0, True) == (written.code, "PREFECT_API_URL is not set" in written.err)
+    assert "mean-retrain" in _entries(site)
 
 
 def test_installed_model_gets_a_module(
