@@ -1,4 +1,4 @@
-"""Run all benchmarks against one local Prefect server: python bench/run.py [flows|cold_start|data|store|lineage|...]"""
+"""Run all benchmarks against a local Prefect server: python bench/run.py [flows|cold_start|data|store|lineage|…]"""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 BENCH = Path(__file__).parent
-ALL = ("flows", "cold_start", "data", "store", "lineage", "upkeep")
+ALL = ("flows", "cold_start", "data", "store", "lineage", "upkeep", "scores")
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from chapkit_flows.flows.training import resolve_reference
 from chapkit_flows.lineage.query import get_artifact, producer
 from chapkit_flows.models.discovery import load_model
 from chapkit_flows.refs import Diagnostic
-from chapkit_flows.resources import open_resources
+from chapkit_flows.resources import open_facts, open_resources
 
 
 def train(options: argparse.Namespace) -> int:
@@ -132,7 +132,7 @@ def find_model(reference: str) -> Model:
 
 def _model_of(reference: str) -> str:
     """Where the model of a trained artifact was defined."""
-    database = open_resources().database
+    database = open_facts()
     artifact = get_artifact(database, resolve_reference(database, reference))
     run = producer(database, artifact.id)
     if artifact.kind != "training_workspace" or run is None:
