@@ -29,7 +29,7 @@ from urllib.parse import unquote, urlsplit
 from chapkit_flows.artifacts.backends import MIB, Backend, LocalBackend, Progress, RemoteBackend, mask_url
 from chapkit_flows.artifacts.watching import watch
 from chapkit_flows.errors import ArtifactError, DigestMismatch, ObjectMissing, StoreUnavailable
-from chapkit_flows.refs import canonical_json, now
+from chapkit_flows.refs import canonical_json, new_id, now
 
 ALLOWED_SCHEMES = ("file", "memory", "s3", "gs", "az", "sftp")
 FORMAT = 1
@@ -135,6 +135,19 @@ class Store:
                 f"The store {self.url} has format {found}; this version reads up to {FORMAT}. Upgrade chapkit-flows."
             )
         self._format_found = True
+
+    def probe(self) -> None:
+        """Write a small document, read it back and remove it, to see that this can be done.
+
+        Raises:
+            StoreUnavailable: It cannot.
+        """
+        self._mark_format()
+        key = f"tmp/probe-{new_id()}.json"
+        self._write_json(key, {"written": now().isoformat()})
+        self._read_json(key)
+        if not self._backend.remove(key, unused_since=now() + _SWEEP_LEASE):
+            raise StoreUnavailable(f"Nothing can be removed from the store {self.url}. Check rights: gc needs to.")
 
     @contextmanager
     def writer(self) -> Iterator[ObjectWriter]:

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from prefect.client.orchestration import PrefectClient, get_client
-from prefect.client.schemas.objects import WorkerStatus, WorkPool
 from prefect.exceptions import ObjectNotFound
 from prefect.server.schemas.schedules import CronSchedule
 from prefect.settings import PREFECT_API_URL
 from pydantic import ValidationError
 
+from chapkit_flows.cli.deployed import find_idle
 from chapkit_flows.cli.output import print_json, print_line, say
 from chapkit_flows.cli.prefect_yaml import Entry, PrefectYaml, Schedule
 from chapkit_flows.cli.runs import find_model
@@ -59,7 +59,9 @@ def deploy(options: argparse.Namespace) -> int:
     command = ["prefect", "--no-prompt", "deploy", "--name", _pattern(document, entry)]
     if options.file.name != "prefect.yaml":
         command += ["--prefect-file", options.file.name]
-    applied = _apply(command, options) if options.apply and not options.dry_run else None
+    deployed = options.apply and not options.dry_run
+    if deployed:
+        _apply(model, command, options)
     full_name = f"{model.name}-{options.flow}/{entry.name}"
     if options.json:
         print_json(
@@ -68,7 +70,7 @@ def deploy(options: argparse.Namespace) -> int:
                 "file": str(options.file),
                 "changed": changed is not None or module is not None,
                 "written": not options.dry_run,
-                "deployed": applied is not None,
+                "deployed": deployed,
                 "command": shlex.join(command),
                 "warnings": warnings,
             }
@@ -77,7 +79,7 @@ def deploy(options: argparse.Namespace) -> int:
     _report(document, changed, module, options)
     for warning in warnings:
         say(f"warning: {warning}")
-    _say_next(full_name, command, options, deployed=applied is not None)
+    _say_next(full_name, command, options, deployed=deployed)
     return 0
 
 
@@ -248,24 +250,6 @@ async def _look_at_pool(client: PrefectClient, name: str) -> list[str]:
     return await find_idle(client, pool)
 
 
-async def find_idle(client: PrefectClient, pool: WorkPool) -> list[str]:
-    """Why runs in a work pool would wait."""
-    found = []
-    if pool.is_paused:
-        found.append(
-            f"the work pool {pool.name!r} is paused: runs wait. Resume it: prefect work-pool resume {pool.name}"
-        )
-    if pool.is_push_pool or pool.is_managed_pool:
-        return found
-    workers = await client.read_workers_for_work_pool(pool.name)
-    if not any(worker.status == WorkerStatus.ONLINE for worker in workers):
-        found.append(
-            f"no worker of the work pool {pool.name!r} is alive: runs wait until one is. "
-            f"Start one: prefect worker start --pool {shlex.quote(pool.name)}"
-        )
-    return found
-
-
 def _inactive(entry: Mapping[str, Any]) -> list[str]:
     off = [item for item in entry.get("schedules") or () if item.get("active") is False]
     return [f"the schedule {item.get('slug')!r} is switched off: active: false" for item in off]
@@ -289,8 +273,8 @@ def _pattern(document: PrefectYaml, entry: Entry) -> str:
     return entry.name if len(alone) == 1 else f"{entry.entrypoint.rpartition(':')[2]}/{entry.name}"
 
 
-def _apply(command: list[str], options: argparse.Namespace) -> str:
-    """Deploy with Prefect's own command, from the folder of the file.
+def _apply(model: Model, command: list[str], options: argparse.Namespace) -> None:
+    """Deploy with Prefect's own command, from the folder of the file; the run form is to know the config type.
 
     Raises:
         InvalidDeployment: It refused; the message has what it said.
@@ -308,7 +292,7 @@ def _apply(command: list[str], options: argparse.Namespace) -> str:
     )
     if done.returncode:
         raise InvalidDeployment(f"{shlex.join(command)} failed:\n{done.stdout.strip()}")
-    return done.stdout
+    run_here(model.config.aregister_type_and_schema(), options, follow=False)
 
 
 def _report(

@@ -392,7 +392,17 @@ def _add_operations(commands: Commands) -> None:
     sample.add_argument("--horizon", metavar="N", type=int, help="periods of future data; default: the config's")
     sample.add_argument("--seed", metavar="N", type=int, default=0, help="default: %(default)s")
 
-    _add(commands, "doctor", "doctor:examine", "check server, database, store and versions")
+    doctor = _add(commands, "doctor", "doctor:examine", "check server, block types, database, store, disk and clock")
+    doctor.add_argument(
+        "--pool", metavar="NAME", action="append", default=[], help="must have a live worker; may be repeated"
+    )
+    doctor.add_argument(
+        "--file",
+        metavar="FILE",
+        type=Path,
+        default=Path("prefect.yaml"),
+        help="whose models are looked at too, if it is there (default: %(default)s)",
+    )
 
 
 def _add_deploy(commands: Commands) -> None:

@@ -67,7 +67,7 @@ class _Bar:
         await asyncio.sleep(every)
         database, run = self._session.resources.database, self._session.fact
         try:
-            self._expected = await asyncio.to_thread(last_metric, database, run.model, run.flow, self._metric)
+            self._expected = await asyncio.to_thread(last_metric, database, run.model, self._metric)
             while True:
                 await self._show(self._per_cent(), self._describe())
                 await asyncio.sleep(every)

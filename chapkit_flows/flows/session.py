@@ -25,6 +25,9 @@ from chapkit_flows.refs import ArtifactRef, ConfigRef, RunRef, RunStatus, new_id
 from chapkit_flows.resources import Resources, open_resources
 
 MAX_ERROR = 4000
+TIMED_OUT = (
+    "The run took longer than its time limit of {:g} seconds. Raise timeout_seconds, or give the model less to do."
+)
 
 
 class RunSession:
@@ -65,10 +68,12 @@ class RunSession:
         if error is not None and not self.done:
             # Of an attempt that failed only what it left for inspection counts: its model must not pass for a good one.
             self.outputs = [edge for edge in self.outputs if edge.artifact.status == "failed"]
-            status = _status(error)
+            limit = _passed_limit(error)
+            status = _status(error) if limit is None else "failed"
+            text = f"{type(error).__name__}: {error}" if limit is None else TIMED_OUT.format(limit)
             try:
                 # Not in a thread: this must also work while the task is being cancelled.
-                self._record(status, f"{type(error).__name__}: {error}"[:MAX_ERROR])
+                self._record(status, text[:MAX_ERROR])
             except ChapkitFlowsError as second:
                 # It must not hide why the run failed.
                 get_run_logger().error("The run could not be recorded as %s: %s", status, second)
@@ -186,6 +191,15 @@ def _last_part(uri: str) -> str:
     """The name of a file, without the host and the signature that a URL may have."""
     path = mask_uri(uri).split("?", 1)[0].split("://", 1)[-1]
     return path.rstrip("/").rsplit("/", 1)[-1] if "/" in path or "://" not in uri else ""
+
+
+def _passed_limit(error: BaseException) -> float | None:
+    """The flow's `timeout_seconds`, once it has passed: Prefect then cancels the run, as a user would."""
+    context = FlowRunContext.get()
+    if not isinstance(error, asyncio.CancelledError) or context is None or context.flow is None:
+        return None
+    limit = context.flow.timeout_seconds
+    return limit if limit and (now() - context.start_time).total_seconds() >= limit else None
 
 
 def _status(error: BaseException) -> RunStatus:

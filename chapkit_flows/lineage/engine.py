@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import sqlite3
 import time
@@ -150,6 +151,8 @@ def _make_engine(url: str) -> Engine:
         parsed = parsed.set(drivername=_DRIVERS.get(parsed.drivername, parsed.drivername))
         if parsed.get_backend_name() == "sqlite":
             return _make_sqlite_engine(parsed)
+        # It writes to the standard error output when another writer got in between, which is run again anyway.
+        logging.getLogger("psycopg").addFilter(_is_news)
         return create_engine(parsed, json_serializer=dump_json, pool_pre_ping=True, isolation_level="READ COMMITTED")
     except ModuleNotFoundError as error:
         requirement = _REQUIREMENTS.get(error.name or "", error.name)
@@ -170,6 +173,10 @@ def _make_engine(url: str) -> Engine:
         raise DatabaseUnavailable(
             f"The folder of the lineage database {shown} cannot be made: {error}. Check path and rights."
         ) from error
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return not record.getMessage().endswith("pipeline aborted")
 
 
 def _make_sqlite_engine(url: URL) -> Engine:

@@ -174,24 +174,6 @@ def consumers(database: Database, artifact_id: str, *, limit: int = 50, before: 
         return load_runs(session, session.scalars(query).all())
 
 
-def last_metric(database: Database, model: str, flow: str, name: str) -> float | None:
-    """What the newest completed run of a model's flow measured under a name; None if it did not."""
-    newest = (
-        select(col(RunRow.id))
-        .where(col(RunRow.model) == model, col(RunRow.flow) == flow, col(RunRow.status) == "completed")
-        .order_by(col(RunRow.id).desc())
-        .limit(1)
-    )
-    query = select(col(MetricRow.value)).where(
-        col(MetricRow.run_id) == newest.scalar_subquery(),
-        col(MetricRow.subject_id) == col(MetricRow.run_id),
-        col(MetricRow.name) == name,
-    )
-    with database.read() as session:
-        value: float | None = session.scalar(query)
-    return value
-
-
 def latest_training(database: Database, model: str) -> RunFact | None:
     """The newest completed run that trained a model which is not in the trash; None if there is none.
 
@@ -214,6 +196,26 @@ def latest_training(database: Database, model: str) -> RunFact | None:
     with database.read() as session:
         runs = load_runs(session, session.scalars(query.order_by(col(RunRow.id).desc()).limit(1)).all())
         return runs[0] if runs else None
+
+
+def last_metric(database: Database, model: str, name: str) -> float | None:
+    """What the newest completed run of a model that measured something under a name measured; None if none did."""
+    query = (
+        select(col(MetricRow.value))
+        .join(RunRow, col(RunRow.id) == col(MetricRow.run_id))
+        .where(
+            col(RunRow.model) == model,
+            # Not by the index on the status: nearly all runs are completed, of one model there are few.
+            func.coalesce(col(RunRow.status), "") == "completed",
+            col(MetricRow.subject_id) == col(RunRow.id),
+            col(MetricRow.name) == name,
+        )
+        .order_by(col(RunRow.id).desc())
+        .limit(1)
+    )
+    with database.read() as session:
+        value: float | None = session.scalar(query)
+    return value
 
 
 def get_config(database: Database, digest: str) -> ConfigRef:

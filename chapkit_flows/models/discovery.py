@@ -49,7 +49,7 @@ def installed_models() -> dict[str, EntryPoint]:
 def _from_file(path: Path, name: str) -> ModelContract:
     if not path.is_file():
         raise ModelNotFound(f"There is no file {path}. Write the path of the model's Python file, then :name.")
-    module = _import_file(path.resolve())
+    module = import_file(path.resolve())
     models = {key: value for key, value in vars(module).items() if isinstance(value, ModelContract)}
     different = list(dict.fromkeys(models.values()))
     if not name and len(different) == 1:
@@ -61,8 +61,14 @@ def _from_file(path: Path, name: str) -> ModelContract:
     raise ModelNotFound(f"{path} has {wanted}. Models there: {choices}.")
 
 
-def _import_file(path: Path) -> ModuleType:
-    """Import a file once per process, with its folder on the import path so that it finds its neighbours."""
+def import_file(path: Path) -> ModuleType:
+    """Import a file once per process, with its folder on the import path so that it finds its neighbours.
+
+    Raises:
+        ModelNotFound: It is not there, or cannot be imported.
+    """
+    if not path.is_file():
+        raise ModelNotFound(f"There is no file {path}. Write the path of the model's Python file, then :name.")
     module_name = f"{path.stem}_{digest_of(str(path).encode())[7:15]}"
     if module_name in sys.modules:
         return sys.modules[module_name]

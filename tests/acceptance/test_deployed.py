@@ -21,7 +21,7 @@ from chapkit_flows.lineage.facts import RunFact
 from chapkit_flows.lineage.graph import lineage
 from chapkit_flows.lineage.query import get_artifact, get_run
 
-TRAIN, PREDICT, RETRAIN = "dengue-train/train", "dengue-predict/predict", "dengue-train/retrain"
+TRAIN, PREDICT, RETRAIN = "dengue-train/train", "dengue-predict/predict", "dengue-retrain/retrain"
 SAVED = "dengue-config/long-memory"
 
 

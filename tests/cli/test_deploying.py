@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import uuid
@@ -14,10 +13,26 @@ from typing import Any
 import pytest
 import yaml
 from command_line import MODELS, CommandLine
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from server_api import connect
 
 from chapkit_flows.cli.prefect_yaml import Entry, PrefectYaml, Schedule
 
+# Its config class is of this file alone: another test's would be overridden by each copy that is imported here.
+MODEL = '''
+from chapkit_flows import FunctionalModelRunner, Model, ModelConfig
+
+class DeployedConfig(ModelConfig):
+    """Settings of a model that is deployed."""
+
+def on_train(config, data, geo=None):
+    return 1
+
+def on_predict(config, model, historic, future, geo=None):
+    return future[["time_period", "location"]].assign(sample_0=model)
+
+mean = Model(name="mean", config=DeployedConfig, runner=FunctionalModelRunner(on_train, on_predict))
+'''
 AUTHORED = """\
 # The team's own words.
 name: team   # trailing words
@@ -68,13 +83,12 @@ def pool(server: str) -> Iterator[str]:
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a model in it, as the working directory."""
-    shutil.copy(MODELS, tmp_path / "small.py")
-    shutil.copy(MODELS.with_name("script.py"), tmp_path / "script.py")
+    (tmp_path / "small.py").write_text(MODEL)
     monkeypatch.chdir(tmp_path)
-    # In production each command is a process of its own; here several import copies of one model.
     return tmp_path
 
 
+# In production each command is a process of its own; here several import copies of one model.
 pytestmark = pytest.mark.filterwarnings("ignore:Type .* that matches existing registered type")
 
 
@@ -178,7 +192,7 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "schedule without data": (["--schedule", "0 6 * * 1"], "Pass --data URI"),
     "predict without future": (["--flow", "predict", "--schedule", "@daily", "--historic", "h"], "Pass --future URI"),
     "option of another flow": (["--flow", "predict", "--data", "d"], "--data: the flow predict does not take that"),
-    "config of another type": (["--config", "other/x"], "are of type small-config"),
+    "config of another type": (["--config", "other/x"], "are of type deployed-config"),
     "no such config": (["--config", "nothing"], "There is no saved config 'nothing'"),
     "no such pool": (["--pool", "nowhere"], "prefect work-pool create nowhere --type process"),
     "file elsewhere": (["--file", "deep/prefect.yaml"], "is not below"),
@@ -236,6 +250,7 @@ def test_applies(site: Path, pool: str, server: str, cli: CommandLine) -> None:
     ended = cli("deploy", "small.py:mean", *options, "--apply")
     assert 0 == ended.code, ended.err
     with connect(server) as api:
+        api.get("/block_types/slug/deployed-config").raise_for_status()
         made = api.get(f"/deployments/name/mean-retrain/{pool}").raise_for_status().json()
         again = cli("deploy", "small.py:mean", *options, "--apply", "--json").json
         twice = api.get(f"/deployments/name/mean-retrain/{pool}").raise_for_status().json()
@@ -248,14 +263,31 @@ def test_applies(site: Path, pool: str, server: str, cli: CommandLine) -> None:
     assert (True, 1) == (again["deployed"], len(twice["schedules"]))
 
 
+def test_server_that_is_down(site: Path, cli: CommandLine) -> None:
+    """Without its server nothing is written, for nobody knows whether the pool is there."""
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
+        ended = cli("deploy", "small.py:mean")
+    assert (2, True) == (ended.code, "http://127.0.0.1:9/api does not answer" in ended.err)
+    assert not (site / "prefect.yaml").exists()
+
+
+def test_no_server(site: Path, cli: CommandLine) -> None:
+    """Where no server is set the entry is written unseen, which is told; --apply is refused."""
+    with temporary_settings({PREFECT_API_URL: None}):
+        refused = cli("deploy", "small.py:mean", "--apply")
+        assert (2, False) == (refused.code, (site / "prefect.yaml").exists())
+        written = cli("deploy", "small.py:mean")
+    assert (0, True) == (written.code, "PREFECT_API_URL is not set" in written.err)
+    assert "mean-retrain" in _entries(site)
+
+
 def test_installed_model_gets_a_module(
     site: Path, pool: str, cli: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A model that is installed gets a short module, through which Prefect finds its flows."""
     package = site / "site-packages"
     (package / "installed_small-1.dist-info").mkdir(parents=True)
-    shutil.copy(MODELS, package / "installed_small.py")
-    shutil.copy(MODELS.with_name("script.py"), package)
+    (package / "installed_small.py").write_text(MODEL)
     (package / "installed_small-1.dist-info" / "METADATA").write_text("Name: installed-small\nVersion: 1\n")
     (package / "installed_small-1.dist-info" / "entry_points.txt").write_text(
         "[chapkit_flows.models]\nsmall-mean = installed_small:mean\n"

@@ -152,18 +152,20 @@ def test_refuses_block_document(server: str, cli: CommandLine, tmp_path: Path, c
 
 
 def _checks(cli: CommandLine) -> tuple[int, bool, dict[str, str]]:
-    ended = cli("doctor", "--json")
+    ended = cli("doctor", "--json", "--file", "absent.yaml")
     return ended.code, ended.json["healthy"], {one["check"]: one["status"] for one in ended.json["checks"]}
 
 
 def test_doctor_finds_all_well(server: str, home: Path, cli: CommandLine) -> None:
     """With everything in place the doctor exits with 0 and names what it looked at."""
     code, healthy, checks = _checks(cli)
-    assert (0, True, {"ok"}) == (code, healthy, set(checks.values()))
-    assert {"versions", "server", "database", "store", "models"} == set(checks)
-    told = cli("doctor")
+    assert (0, True) == (code, healthy)
+    assert {"versions", "server", "clock", "database", "store", "disk", "temporary disk", "models"} == set(checks)
+    assert {"ok"} == {status for name, status in checks.items() if "disk" not in name}
+    told = cli("doctor", "--file", "absent.yaml")
     assert (0, True) == (told.code, "All is well." in told.out)
     assert str(home / "artifacts") in told.out
+    assert [] == list((home / "artifacts" / "tmp").glob("probe-*"))
 
 
 def test_doctor_finds_broken_store(

@@ -1,0 +1,98 @@
+"""How often a run asks the Prefect API: a fixed number of times, within a budget."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pandas as pd
+import pytest
+from command_line import model, write_tables
+
+from chapkit_flows import load_model
+from chapkit_flows.flows.model import ModelFlow
+
+# Requests of one run, as docs/deployments.md states them. The thread that sends Prefect's events may ask twice what it
+# then remembers, so the bounds are two above what is usual; what is written is the same each time.
+BUDGET = 10
+BARE = 8
+# Log lines go in batches by the clock; the other two a process asks once in a while, whatever it runs.
+_BESIDE = ("/logs/", "/csrf-token", "/admin/version")
+_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+
+
+@contextmanager
+def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
+    """Count the requests of runs that Prefect's clients really send."""
+    seen: Counter[str] = Counter()
+    send = httpx.AsyncClient.send
+
+    async def noting(client: httpx.AsyncClient, request: httpx.Request, **options: Any) -> httpx.Response:
+        path = _ID.sub("ID", request.url.path.removeprefix("/api"))
+        if path not in _BESIDE:
+            seen[f"{request.method} {path}"] += 1
+        return await send(client, request, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(httpx.AsyncClient, "send", noting)
+        yield seen
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return write_tables(tmp_path_factory.mktemp("tables"))
+
+
+def _writes(seen: Counter[str]) -> Counter[str]:
+    return Counter({name: count for name, count in seen.items() if not name.startswith("GET")})
+
+
+def _bare() -> None:
+    async def bare() -> None:
+        """Nothing."""
+
+    ModelFlow(bare, name="bare", persist_result=False)()
+
+
+def test_calls_stay_within_the_budget(
+    server: str, home: Path, tables: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run of each flow asks the server no more often than is stated, and a bare flow as often as was measured."""
+    mean = load_model(model("mean"))
+    data, historic, future = (str(tables[name]) for name in ("training", "historic", "future"))
+    runs: dict[str, Callable[[], Any]] = {
+        "train": lambda: mean.train(mean.config(), data),
+        "retrain": lambda: mean.retrain(mean.config(samples=5), data),
+        "nothing new": lambda: mean.retrain(mean.config(samples=5), data),
+        "predict": lambda: mean.predict("mean@latest", historic, future),
+    }
+    found: dict[str, Counter[str]] = {}
+    for name, run in {"bare": _bare, **runs}.items():
+        with counted(monkeypatch) as found[name]:
+            run()
+    assert found["bare"].total() <= BARE, found["bare"]
+    assert {} == {name: dict(seen) for name, seen in found.items() if seen.total() > BUDGET}
+    beyond = {name: _writes(seen) - _writes(found["bare"]) for name, seen in found.items() if name != "bare"}
+    assert {name: {"POST /artifacts/": 1, "PATCH /flow_runs/ID": 1} for name in runs} == beyond
+
+
+def test_calls_do_not_grow_with_the_data(
+    server: str, home: Path, tables: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hundred times the rows are as many requests."""
+    mean = load_model(model("mean"))
+    frame = pd.read_csv(tables["training"])
+    large = tmp_path / "large.csv"
+    pd.concat([frame.assign(location=frame["location"] + f"_{n}") for n in range(100)]).to_csv(large, index=False)
+    totals = []
+    for data in (tables["training"], large):
+        with counted(monkeypatch) as seen:
+            mean.train(mean.config(), str(data))
+        totals.append(seen)
+    assert _writes(totals[0]) == _writes(totals[1])
+    assert max(seen.total() for seen in totals) <= BUDGET
