@@ -8,8 +8,10 @@ from dataclasses import fields, replace
 from types import TracebackType
 from typing import Any, Self
 
+import anyio
 from prefect.client.orchestration import get_client
 from prefect.context import FlowRunContext
+from prefect.exceptions import TerminationSignal
 from prefect.logging import get_run_logger
 
 from chapkit_flows.artifacts.manifests import artifact_manifest
@@ -17,6 +19,8 @@ from chapkit_flows.configs.block import ModelConfig
 from chapkit_flows.configs.versions import config_version
 from chapkit_flows.data.sources import mask_uri
 from chapkit_flows.errors import ChapkitFlowsError, StoreUnavailable
+from chapkit_flows.flows.events import DatasetChange, announce, events_of_failure, events_of_success
+from chapkit_flows.flows.settle import settle_dead
 from chapkit_flows.lineage.facts import Edge, Outcome, RunFact
 from chapkit_flows.lineage.record import finish, start
 from chapkit_flows.models.contract import ModelContract
@@ -46,7 +50,9 @@ class RunSession:
         self.metrics: dict[str, float] = {}
         given = {name: value for name, value in parameters.items() if value is not None}
         self.parameters = {name: mask_uri(value) if isinstance(value, str) else value for name, value in given.items()}
+        self.changes: list[DatasetChange] = []
         self.config: ConfigRef | None = None
+        self._began_done = False
         self._flow = flow
         self._ingested: set[str] = set()
         self.resources: Resources
@@ -55,6 +61,8 @@ class RunSession:
     async def __aenter__(self) -> Self:
         await name_run(self.model.name)
         await asyncio.to_thread(self._open)
+        self._began_done = self.done
+        await settle_dead(self.resources, self.model.name, self.fact.id)
         return self
 
     async def __aexit__(
@@ -66,10 +74,14 @@ class RunSession:
             status = _status(error)
             try:
                 # Not in a thread: this must also work while the task is being cancelled.
-                self._record(status, f"{type(error).__name__}: {error}"[:MAX_ERROR])
+                self._record(status, _describe(error, status)[:MAX_ERROR])
             except ChapkitFlowsError as second:
                 # It must not hide why the run failed.
                 get_run_logger().error("The run could not be recorded as %s: %s", status, second)
+                return
+            announce(events_of_failure(self.fact, error, self.changes), get_run_logger())
+        elif not self._began_done:
+            announce(events_of_success(self.fact, self.changes), get_run_logger())
 
     @property
     def done(self) -> bool:
@@ -177,6 +189,15 @@ def _last_part(uri: str) -> str:
 
 
 def _status(error: BaseException) -> RunStatus:
-    if isinstance(error, asyncio.CancelledError | KeyboardInterrupt):
-        return "cancelled"
+    """How a run ended; Prefect raises a signal wherever the process happens to be, or cancels what it waits for."""
+    if isinstance(error, asyncio.CancelledError | KeyboardInterrupt | TerminationSignal):
+        # The time limit of a flow cancels too, and its run has failed.
+        return "failed" if anyio.current_effective_deadline() <= anyio.current_time() else "cancelled"
     return "failed" if isinstance(error, Exception) else "crashed"
+
+
+def _describe(error: BaseException, status: RunStatus) -> str:
+    if isinstance(error, Exception) or status == "crashed":
+        return f"{type(error).__name__}: {error}"
+    reason = "The run was cancelled." if status == "cancelled" else "The run took longer than its time limit."
+    return "\n".join([reason, *getattr(error, "__notes__", [])])

@@ -1,0 +1,112 @@
+"""Runs that are cancelled or killed, and the automations of deployments/automations, on a server with events."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from event_site import EventSite, alive, event_site
+from server_api import eventually
+
+from chapkit_flows.data.samples import SampleSpec, make_sample, write_sample
+from chapkit_flows.lineage.facts import RunFact
+from chapkit_flows.lineage.query import get_run
+
+CANCELLING = {"type": "CANCELLING", "name": "Cancelling"}
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EventSite]:
+    """A server with events, the slow models deployed to it, and a worker."""
+    with event_site(tmp_path_factory.mktemp("events")) as found, found.worker():
+        yield found
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Small tables to train and predict with."""
+    spec = SampleSpec(covariates=("rainfall",), places=2, periods=12, horizon=3)
+    return write_sample(make_sample(spec), tmp_path_factory.mktemp("tables"))
+
+
+def _stands_still(marks: Path, step: str) -> int:
+    return int(eventually(lambda: _read(marks / f"{step}.pid"), bool))
+
+
+def _read(file: Path) -> str:
+    return file.read_text() if file.exists() else ""
+
+
+def _begin(site: EventSite, tables: dict[str, Path], marks: Path, case: str) -> str:
+    """Create a run that will stand still at a step."""
+    step = "fit" if case == "commands" else case
+    data = tables["training"]
+    if step == "load":
+        data = marks / "fifo.csv"
+        os.mkfifo(data)
+    parameters = {"config": {"step": step, "marks": str(marks)}, "data": str(data)}
+    name = "slow-commands-train/commands" if case == "commands" else "slow-train/train"
+    return site.create_run(name, parameters)
+
+
+def _cancel(site: EventSite, flow_run_id: str) -> None:
+    """As the button of the UI does."""
+    answer = site.api.post(f"/flow_runs/{flow_run_id}/set_state", json={"state": CANCELLING})
+    assert "ACCEPT" == answer.raise_for_status().json()["status"]
+
+
+@pytest.fixture(scope="module")
+def cancelled(
+    site: EventSite, tables: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, dict[str, Any]]:
+    """A run cancelled at each step: what there was, and how long it took; all at once, for they mostly wait."""
+    found: dict[str, dict[str, Any]] = {}
+    for case in ("load", "fit", "commands", "store"):
+        marks = tmp_path_factory.mktemp(case)
+        found[case] = {"marks": marks, "flow_run_id": _begin(site, tables, marks, case)}
+    for case, run in found.items():
+        if case == "load":
+            eventually(lambda run=run: _status(site, run["flow_run_id"]), lambda status: status == "running")
+            run["pids"] = []
+        else:
+            names = ["fit", "child"] if case == "commands" else [case]
+            run["pids"] = [_stands_still(run["marks"], name) for name in names]
+        run["began"] = time.monotonic()
+        _cancel(site, run["flow_run_id"])
+    for run in found.values():
+        run["state"] = site.wait_for(run["flow_run_id"])
+        run["seconds"] = time.monotonic() - run["began"]
+    return found
+
+
+def _status(site: EventSite, flow_run_id: str) -> str:
+    from chapkit_flows.errors import RunNotFound
+
+    try:
+        return get_run(site.resources.database, flow_run_id).status
+    except RunNotFound:
+        return ""
+
+
+def _run(site: EventSite, flow_run_id: str) -> RunFact:
+    return get_run(site.resources.database, flow_run_id)
+
+
+@pytest.mark.parametrize("case", ["load", "fit", "commands", "store"])
+def test_cancelled_run_ends_at_once(site: EventSite, cancelled: dict[str, dict[str, Any]], case: str) -> None:
+    """Cancelled at any step, a run ends before Prefect has to kill it; both Prefect and lineage call it cancelled."""
+    run = cancelled[case]
+    assert ("CANCELLED", "cancelled") == (run["state"]["type"], _run(site, run["flow_run_id"]).status)
+    print(case, run["seconds"], _run(site, run["flow_run_id"]).error, site.logs(run["flow_run_id"]))
+    assert run["seconds"] < 25, site.logs(run["flow_run_id"])
+    assert not any(alive(pid) for pid in run["pids"])
+
+
+def test_cancelled_command_keeps_its_workspace(site: EventSite, cancelled: dict[str, dict[str, Any]]) -> None:
+    """What a cancelled command left is kept, as a failed artifact."""
+    (left,) = _run(site, cancelled["commands"]["flow_run_id"]).outputs
+    assert ("failed_workspace", "failed") == (left.role, left.artifact.status)
