@@ -131,6 +131,8 @@ def _changed(run: RunFact, change: DatasetChange) -> RunEvent:
         "prefect.resource.name": change.uri,
         "chapkit.uri": change.uri,
         "chapkit.model": run.model,
+        "chapkit.flow": run.flow,
+        "chapkit.role": change.role,
     }
     related = (_model(run) | {"prefect.resource.role": "model"}, *_related(run, {"previous": change.previous}))
     return RunEvent(name="chapkit.dataset.changed", resource=resource, related=related, payload=_common(run) | payload)
