@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from prefect.events import emit_event
 
 from chapkit_flows.errors import ValidationFailed
-from chapkit_flows.lineage.facts import RunFact
+from chapkit_flows.lineage.facts import Reading, RunFact
 from chapkit_flows.refs import ArtifactRef
 from chapkit_flows.settings import ChapkitFlowsSettings
 
@@ -46,17 +46,11 @@ class RunEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetChange:
-    """A URI gave other content than when it was last read.
+    """A URI gave another dataset than when it was last read."""
 
-    Attributes:
-        role: What the run read it as.
-        previous: What it gave the last time.
-    """
-
-    uri: str
-    role: str
+    reading: Reading
     artifact: ArtifactRef
-    previous: ArtifactRef = field(kw_only=True)
+    previous: Reading
 
 
 def events_of_success(run: RunFact, changes: Iterable[DatasetChange] = ()) -> list[RunEvent]:
@@ -118,23 +112,26 @@ def _load_hooks() -> tuple[tuple[str, Hook], ...]:
 
 
 def _changed(run: RunFact, change: DatasetChange) -> RunEvent:
+    uri, role, artifact = change.reading.uri, change.reading.role, change.artifact
     payload = {
-        "uri": change.uri,
-        "role": change.role,
-        "artifact_id": change.artifact.id,
-        "digest": change.artifact.digest,
-        "previous_artifact_id": change.previous.id,
-        "previous_digest": change.previous.digest,
+        "uri": uri,
+        "role": role,
+        "artifact_id": artifact.id,
+        "digest": artifact.digest,
+        "previous_artifact_id": change.previous.artifact_id,
     }
     resource = {
-        "prefect.resource.id": f"chapkit.artifact.{change.artifact.id}",
-        "prefect.resource.name": change.uri,
-        "chapkit.uri": change.uri,
+        "prefect.resource.id": f"chapkit.artifact.{artifact.id}",
+        "prefect.resource.name": uri,
+        "chapkit.uri": uri,
         "chapkit.model": run.model,
         "chapkit.flow": run.flow,
-        "chapkit.role": change.role,
+        "chapkit.role": role,
     }
-    related = (_model(run) | {"prefect.resource.role": "model"}, *_related(run, {"previous": change.previous}))
+    related = (
+        _model(run) | {"prefect.resource.role": "model"},
+        *_related(run, {"previous": change.previous.artifact_id}),
+    )
     return RunEvent(name="chapkit.dataset.changed", resource=resource, related=related, payload=_common(run) | payload)
 
 
@@ -153,7 +150,7 @@ def _made(run: RunFact, name: str, artifact: ArtifactRef) -> RunEvent:
 
 
 def _about_model(run: RunFact, name: str, payload: Mapping[str, Any]) -> RunEvent:
-    artifacts = {edge.role: edge.artifact for edge in (*run.inputs, *run.outputs)}
+    artifacts = {edge.role: edge.artifact.id for edge in (*run.inputs, *run.outputs)}
     return RunEvent(
         name=name, resource=_model(run), related=_related(run, artifacts), payload=_common(run) | dict(payload)
     )
@@ -171,10 +168,10 @@ def _model(run: RunFact) -> dict[str, str]:
     }
 
 
-def _related(run: RunFact, artifacts: Mapping[str, ArtifactRef]) -> tuple[dict[str, str], ...]:
+def _related(run: RunFact, artifacts: Mapping[str, str]) -> tuple[dict[str, str], ...]:
     """Prefect adds its own flow run, deployment and work pool to what is sent from within a run."""
     things = {f"chapkit.run.{run.id}": "run"}
     if run.flow_run_id:
         things[f"prefect.flow-run.{run.flow_run_id}"] = "flow-run"
-    things |= {f"chapkit.artifact.{artifact.id}": role for role, artifact in artifacts.items()}
+    things |= {f"chapkit.artifact.{artifact_id}": role for role, artifact_id in artifacts.items()}
     return tuple({"prefect.resource.id": resource, "prefect.resource.role": role} for resource, role in things.items())

@@ -7,7 +7,8 @@ import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
@@ -27,9 +28,11 @@ from chapkit_flows.errors import (
 )
 from chapkit_flows.flows.check import Loaded
 from chapkit_flows.lineage.deletions import get_usable
+from chapkit_flows.lineage.facts import Reading
 from chapkit_flows.lineage.query import find_dataset
+from chapkit_flows.lineage.readings import uri_digest
 from chapkit_flows.models.runner import Geo
-from chapkit_flows.refs import ArtifactRef, Diagnostic, new_id
+from chapkit_flows.refs import ArtifactRef, Diagnostic, new_id, now
 from chapkit_flows.resources import Resources
 
 SCHEME = "artifact://"
@@ -46,7 +49,10 @@ class Fetched:
     """The bytes behind a URI, all here: what is parsed is what was hashed.
 
     Attributes:
+        uri: For people, without secrets.
+        uri_digest: What makes two URIs the same one; None when the URI named an artifact.
         artifact: Set when the URI named an artifact.
+        reading_id: ULID of the moment at which it was fetched.
     """
 
     uri: str
@@ -55,11 +61,28 @@ class Fetched:
     size: int
     media_type: str
     artifact: ArtifactRef | None = None
+    uri_digest: str | None = None
+    reading_id: str = field(default_factory=new_id)
+    read_at: datetime = field(default_factory=now)
 
     @property
     def name(self) -> str:
         """The last part of the URI, without a query."""
         return self.uri.split("?", 1)[0].rstrip("/").rsplit("/", 1)[-1]
+
+    def reading(self, run_id: str, role: str, artifact: ArtifactRef) -> Reading | None:
+        """That a run read this URI and got a dataset; None when the URI named an artifact."""
+        if self.uri_digest is None:
+            return None
+        return Reading(
+            id=self.reading_id,
+            uri_digest=self.uri_digest,
+            uri=self.uri,
+            run_id=run_id,
+            role=role,
+            artifact_id=artifact.id,
+            read_at=self.read_at,
+        )
 
 
 @contextmanager
@@ -86,12 +109,22 @@ def fetch(resources: Resources, uri: str) -> Iterator[Fetched]:
         return
     if not uri.strip():
         raise DataNotFound("The URI is empty. Pass a path, any fsspec URL, or artifact://ID.")
+    reading_id, read_at = new_id(), now()
     with open_source(uri) as source, tempfile.TemporaryFile(prefix="chapkit-flows-") as spool:
         digest, size = _copy(source, spool)
         spool.seek(0)
         media_type = media_type_of(uri, spool.read(4096))
         spool.seek(0)
-        yield Fetched(uri=_absolute(uri), file=cast(BinaryIO, spool), digest=digest, size=size, media_type=media_type)
+        yield Fetched(
+            uri=_absolute(uri),
+            file=cast(BinaryIO, spool),
+            digest=digest,
+            size=size,
+            media_type=media_type,
+            uri_digest=uri_digest(uri),
+            reading_id=reading_id,
+            read_at=read_at,
+        )
 
 
 def parse_table(

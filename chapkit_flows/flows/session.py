@@ -20,8 +20,10 @@ from chapkit_flows.configs.versions import config_version
 from chapkit_flows.data.sources import mask_uri
 from chapkit_flows.errors import ChapkitFlowsError, StoreUnavailable
 from chapkit_flows.flows.events import DatasetChange, announce, events_of_failure, events_of_success
-from chapkit_flows.flows.settle import settle_dead
-from chapkit_flows.lineage.facts import Edge, Outcome, RunFact
+from chapkit_flows.flows.ingest import Fetched
+from chapkit_flows.flows.settle import find_dead, settle_dead
+from chapkit_flows.lineage.facts import Edge, Outcome, Reading, RunFact
+from chapkit_flows.lineage.readings import last_reading_of
 from chapkit_flows.lineage.record import finish, start
 from chapkit_flows.models.contract import ModelContract
 from chapkit_flows.refs import ArtifactRef, ConfigRef, RunRef, RunStatus, new_id, now
@@ -47,12 +49,14 @@ class RunSession:
         self.model = model
         self.inputs: list[Edge] = []
         self.outputs: list[Edge] = []
+        self.readings: list[Reading] = []
         self.metrics: dict[str, float] = {}
         given = {name: value for name, value in parameters.items() if value is not None}
         self.parameters = {name: mask_uri(value) if isinstance(value, str) else value for name, value in given.items()}
         self.changes: list[DatasetChange] = []
         self.config: ConfigRef | None = None
         self._began_done = False
+        self._dead: list[RunFact] = []
         self._flow = flow
         self._ingested: set[str] = set()
         self.resources: Resources
@@ -61,8 +65,8 @@ class RunSession:
     async def __aenter__(self) -> Self:
         await name_run(self.model.name)
         await asyncio.to_thread(self._open)
-        self._began_done = self.done
-        await settle_dead(self.resources, self.model.name, self.fact.id)
+        if self._dead:
+            await settle_dead(self.resources, self._dead)
         return self
 
     async def __aexit__(
@@ -92,9 +96,17 @@ class RunSession:
         """Remember the config as it is now."""
         self.config = config_version(config)
 
-    def consumed(self, role: str, artifact: ArtifactRef, *, ingested: bool = False) -> None:
-        """Remember an input, and whether this run is the first to bring it into the store."""
+    def consumed(
+        self, role: str, artifact: ArtifactRef, *, fetched: Fetched | None = None, ingested: bool = False
+    ) -> None:
+        """Remember an input, where it was read from, and whether this run is the first to bring it into the store."""
         self.inputs.append(Edge(role=role, artifact=artifact))
+        reading = fetched.reading(self.fact.id, role, artifact) if fetched is not None else None
+        if reading is not None:
+            previous = last_reading_of(self.resources.database, reading.uri_digest)
+            if previous is not None and previous.artifact_id != artifact.id:
+                self.changes.append(DatasetChange(reading=reading, artifact=artifact, previous=previous))
+            self.readings.append(reading)
         if ingested:
             self._ingested.add(artifact.id)
 
@@ -120,6 +132,8 @@ class RunSession:
             parameters=self.parameters,
         )
         self.fact = start(self.resources.database, run)
+        self._began_done = self.done
+        self._dead = find_dead(self.resources.database, self.model.name, besides=self.fact.id)
 
     def _record(self, status: RunStatus, error: str | None = None) -> RunFact:
         outcome = Outcome(
@@ -128,6 +142,7 @@ class RunSession:
             finished_at=now(),  # the manifest and the row must say the same
             inputs=tuple(self.inputs),
             outputs=tuple(self.outputs),
+            readings=tuple(sorted(self.readings, key=lambda reading: reading.id)),
             config=self.config,
             code=self.model.code_version,
             metrics=self.metrics,

@@ -21,6 +21,7 @@ from prefect.states import Crashed
 
 from chapkit_flows.errors import ChapkitFlowsError, RunNotFound, StoreUnavailable
 from chapkit_flows.flows.events import announce, events_of_failure
+from chapkit_flows.lineage.engine import Database
 from chapkit_flows.lineage.facts import Outcome, RunFact
 from chapkit_flows.lineage.query import get_run, running_before
 from chapkit_flows.lineage.record import finish
@@ -82,15 +83,17 @@ async def settle_after(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any
         await asyncio.to_thread(_record, resources, run, state)
 
 
-async def settle_dead(resources: Resources, model: str, besides: str) -> None:
-    """At the start of a run, settle the earlier ones of its model; the server is asked only if there are any."""
-    runs = await asyncio.to_thread(running_before, resources.database, now() - silence(), model)
-    dead = [run for run in runs if run.id != besides]
-    if dead:
-        try:
-            await settle(resources, runs=dead)
-        except (httpx.HTTPError, ChapkitFlowsError) as error:
-            get_run_logger().warning("Earlier runs of %s could not be settled: %s", model, error)
+def find_dead(database: Database, model: str, *, besides: str) -> list[RunFact]:
+    """The runs of a model that are recorded as running and began longer ago than a dead run may be silent."""
+    return [run for run in running_before(database, now() - silence(), model) if run.id != besides]
+
+
+async def settle_dead(resources: Resources, runs: Sequence[RunFact]) -> None:
+    """Settle what `find_dead` found; whatever comes of it, the run that found them goes on."""
+    try:
+        await settle(resources, runs=runs)
+    except (httpx.HTTPError, ChapkitFlowsError) as error:
+        get_run_logger().warning("%d earlier runs could not be settled: %s", len(runs), error)
 
 
 @flow(name="chapkit-flows-settle", log_prints=True)

@@ -90,7 +90,7 @@ def _load_table(session: RunSession, uri: str, *, role: str, config: ModelConfig
         )
         profile = loaded.panel.profile() if loaded.panel is not None else {}
         artifact, ingested = keep(session.resources, fetched, profile)
-    session.consumed(role, artifact, ingested=ingested)
+    session.consumed(role, artifact, fetched=fetched, ingested=ingested)
     return loaded, artifact
 
 
@@ -102,7 +102,7 @@ async def load_geo(session: RunSession, uri: str) -> Geo:
         with fetch(session.resources, uri) as fetched:
             geo = parse_geo(fetched)
             artifact, ingested = keep(session.resources, fetched, {"features": len(geo.features)})
-        session.consumed("geo", artifact, ingested=ingested)
+        session.consumed("geo", artifact, fetched=fetched, ingested=ingested)
         return geo
 
     async with _showing_unreadable(session.model, "geo"):

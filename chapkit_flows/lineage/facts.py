@@ -25,10 +25,35 @@ class Edge:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """That a run read a URI, and which dataset it brought.
+
+    Attributes:
+        id: ULID of the moment at which the bytes were fetched: readings are ordered by it.
+        uri_digest: `readings.uri_digest` of the URI: what makes two URIs the same one.
+        uri: For people, without secrets; of a path the absolute one.
+        role: What the run read it as.
+    """
+
+    id: str = field(default_factory=new_id)
+    uri_digest: str
+    uri: str
+    run_id: str
+    role: str
+    artifact_id: str
+    read_at: datetime = field(default_factory=now)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The reading as JSON values; its time as ISO 8601."""
+        return _to_json(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """How a run ended and what it read and wrote.
 
     Attributes:
+        readings: Which of the inputs came from which URI, in this and in earlier attempts.
         error: What people should know of a failure.
         finished_at: When it ended; None for the moment at which that is recorded.
         metrics: Numbers about the run by name; they may be NaN or infinite.
@@ -39,6 +64,7 @@ class Outcome:
     finished_at: datetime | None = None
     inputs: tuple[Edge, ...] = ()
     outputs: tuple[Edge, ...] = ()
+    readings: tuple[Reading, ...] = ()
     config: ConfigRef | None = None
     code: CodeVersion | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
@@ -46,7 +72,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFact(RunRef):
-    """What the database knows of a run. Edges are ordered by role, then by artifact id."""
+    """What the database knows of a run. Edges are ordered by role, then by artifact id; readings by id."""
 
     status: RunStatus
     error: str | None = None
@@ -55,6 +81,7 @@ class RunFact(RunRef):
     code: CodeVersion | None = None
     inputs: tuple[Edge, ...] = ()
     outputs: tuple[Edge, ...] = ()
+    readings: tuple[Reading, ...] = ()
     metrics: Mapping[str, float] = field(default_factory=dict)
 
     def find_output(self, role: str) -> ArtifactRef | None:
@@ -78,7 +105,11 @@ class RunFact(RunRef):
 
         Equal bytes are one dataset. It knows the name under which it first came, the run the one that it read.
         """
-        uri = self.parameters.get(edge.role)
+        given = self.parameters.get(edge.role)
+        read = (
+            one.uri for one in reversed(self.readings) if (one.role, one.artifact_id) == (edge.role, edge.artifact.id)
+        )
+        uri = next(read, given)
         if isinstance(uri, str) and edge.artifact.kind == "dataset" and not uri.startswith("artifact://"):
             return uri.split("?", 1)[0].rstrip("/").rsplit("/", 1)[-1]
         return str(edge.artifact.metadata.get("name") or "")
@@ -153,6 +184,7 @@ def run_from_dict(document: Mapping[str, Any]) -> RunFact:
             "code": CodeVersion(**code) if code else None,
             "inputs": tuple(map(_edge_from_dict, document["inputs"])),
             "outputs": tuple(map(_edge_from_dict, document["outputs"])),
+            "readings": tuple(map(_reading_from_dict, document.get("readings", ()))),  # earlier versions wrote none
             "metrics": {name: float(value) for name, value in document["metrics"].items()},
         }
         return RunFact(**values)
@@ -163,6 +195,10 @@ def run_from_dict(document: Mapping[str, Any]) -> RunFact:
 def _edge_from_dict(document: Mapping[str, Any]) -> Edge:
     artifact = document["artifact"] | {"created_at": datetime.fromisoformat(document["artifact"]["created_at"])}
     return Edge(role=document["role"], artifact=ArtifactRef(**artifact))
+
+
+def _reading_from_dict(document: Mapping[str, Any]) -> Reading:
+    return Reading(**(dict(document) | {"read_at": datetime.fromisoformat(document["read_at"])}))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,6 +276,6 @@ class Graph:
         return _to_json(self)
 
 
-def _to_json(value: RunFact | Annotation | Deletion | Graph) -> dict[str, Any]:
+def _to_json(value: RunFact | Reading | Annotation | Deletion | Graph) -> dict[str, Any]:
     plain: dict[str, Any] = json.loads(dump_json(asdict(value)))
     return plain

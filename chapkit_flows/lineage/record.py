@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -13,13 +14,14 @@ from sqlmodel import col
 from chapkit_flows.errors import LineageError, RunNotFound
 from chapkit_flows.lineage.deletions import close_deletions
 from chapkit_flows.lineage.engine import Database
-from chapkit_flows.lineage.facts import Edge, Outcome, RunFact
-from chapkit_flows.lineage.rows import Direction, from_artifact, from_run, load_runs, to_new_run
+from chapkit_flows.lineage.facts import Edge, Outcome, Reading, RunFact
+from chapkit_flows.lineage.rows import Direction, from_artifact, from_reading, from_run, load_runs, to_new_run
 from chapkit_flows.lineage.tables import (
     ArtifactRow,
     CodeVersionRow,
     ConfigVersionRow,
     MetricRow,
+    ReadingRow,
     RunArtifactRow,
     RunRow,
 )
@@ -112,6 +114,7 @@ def _outcome_of(run: RunFact) -> Outcome:
         finished_at=run.finished_at or run.started_at,
         inputs=run.inputs,
         outputs=run.outputs,
+        readings=run.readings,
         config=run.config,
         code=run.code,
         metrics=run.metrics,
@@ -135,7 +138,8 @@ def _record_outcome(session: Session, row: RunRow, outcome: Outcome) -> None:
     if outcome.code is not None:
         _record_code(session, outcome.code)
         row.code_digest = outcome.code.digest
-    _record_edges(session, row.id, outcome)
+    ids = _record_edges(session, row.id, outcome)
+    _record_readings(session, row.id, outcome.readings, ids)
     _take_out_of_trash(session, row.id, outcome, moment)
     _record_metrics(session, row.id, outcome.metrics)
 
@@ -168,7 +172,8 @@ def _record_code(session: Session, code: CodeVersion) -> None:
         session.execute(insert(CodeVersionRow), [values])
 
 
-def _record_edges(session: Session, run_id: str, outcome: Outcome) -> None:
+def _record_edges(session: Session, run_id: str, outcome: Outcome) -> dict[str, str]:
+    """Return the recorded ids of the artifacts by the given ones."""
     recorded = _load_recorded_edges(session, run_id)
     inputs, outputs = outcome.inputs, _without_repeated(outcome.outputs, recorded)
     ids = _record_artifacts(session, [edge.artifact for edge in (*inputs, *outputs)])
@@ -181,6 +186,24 @@ def _record_edges(session: Session, run_id: str, outcome: Outcome) -> None:
     ]
     if rows:
         session.execute(insert(RunArtifactRow), rows)
+    return ids
+
+
+def _record_readings(
+    session: Session, run_id: str, readings: Sequence[Reading], artifact_ids: Mapping[str, str]
+) -> None:
+    """Insert those that are not recorded yet, each with the recorded id of its dataset."""
+    if not readings:
+        return
+    of_run = select(col(ReadingRow.id)).where(col(ReadingRow.run_id) == run_id)
+    known = set(session.scalars(of_run))
+    rows = [
+        from_reading(replace(one, run_id=run_id, artifact_id=artifact_ids.get(one.artifact_id, one.artifact_id)))
+        for one in readings
+        if one.id not in known
+    ]
+    if rows:
+        session.execute(insert(ReadingRow), rows)
 
 
 def _take_out_of_trash(session: Session, run_id: str, outcome: Outcome, moment: datetime) -> None:

@@ -11,12 +11,13 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 from sqlmodel import col
 
-from chapkit_flows.lineage.facts import Edge, RunFact
+from chapkit_flows.lineage.facts import Edge, Reading, RunFact
 from chapkit_flows.lineage.tables import (
     ArtifactRow,
     CodeVersionRow,
     ConfigVersionRow,
     MetricRow,
+    ReadingRow,
     RunArtifactRow,
     RunRow,
 )
@@ -85,6 +86,32 @@ def to_config(row: ConfigVersionRow, name: str | None) -> ConfigRef:
     return ConfigRef(digest=row.digest, block_type=row.block_type, name=name, content=row.content)
 
 
+def from_reading(reading: Reading) -> dict[str, Any]:
+    """The columns of a reading."""
+    return {
+        "id": reading.id,
+        "uri_digest": reading.uri_digest,
+        "uri": reading.uri,
+        "run_id": reading.run_id,
+        "role": reading.role,
+        "artifact_id": reading.artifact_id,
+        "read_at": reading.read_at,
+    }
+
+
+def to_reading(row: ReadingRow) -> Reading:
+    """The reading of a row."""
+    return Reading(
+        id=row.id,
+        uri_digest=row.uri_digest,
+        uri=row.uri,
+        run_id=row.run_id,
+        role=row.role,
+        artifact_id=row.artifact_id,
+        read_at=row.read_at,
+    )
+
+
 def to_code(row: CodeVersionRow) -> CodeVersion:
     """The code version of a row."""
     return CodeVersion(
@@ -110,6 +137,7 @@ def load_runs(session: Session, rows: Sequence[RunRow]) -> list[RunFact]:
         configs=_load_versions(session, ConfigVersionRow, (row.config_digest for row in rows)),
         codes=_load_versions(session, CodeVersionRow, (row.code_digest for row in rows)),
         edges=_load_edges(session, ids),
+        readings=_load_readings(session, ids),
         metrics=_load_metrics(session, ids),
     )
     return [_to_run(row, known) for row in rows]
@@ -120,6 +148,7 @@ class _Surroundings:
     configs: Mapping[str, ConfigVersionRow] = field(default_factory=dict)
     codes: Mapping[str, CodeVersionRow] = field(default_factory=dict)
     edges: Mapping[tuple[str, str], Sequence[Edge]] = field(default_factory=dict)
+    readings: Mapping[str, Sequence[Reading]] = field(default_factory=dict)
     metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
@@ -140,6 +169,7 @@ def _to_run(row: RunRow, known: _Surroundings) -> RunFact:
         code=to_code(known.codes[row.code_digest]) if row.code_digest else None,
         inputs=tuple(known.edges.get((row.id, "input"), ())),
         outputs=tuple(known.edges.get((row.id, "output"), ())),
+        readings=tuple(known.readings.get(row.id, ())),
         metrics=known.metrics.get(row.id, {}),
     )
 
@@ -163,6 +193,15 @@ def _load_edges(session: Session, run_ids: Sequence[str]) -> dict[tuple[str, str
     for edge, artifact in session.execute(query):
         edges[edge.run_id, edge.direction].append(Edge(role=edge.role, artifact=to_artifact(artifact)))
     return edges
+
+
+def _load_readings(session: Session, run_ids: Sequence[str]) -> dict[str, list[Reading]]:
+    """By run."""
+    query = select(ReadingRow).where(col(ReadingRow.run_id).in_(run_ids)).order_by(col(ReadingRow.id))
+    readings: defaultdict[str, list[Reading]] = defaultdict(list)
+    for row in session.scalars(query):
+        readings[row.run_id].append(to_reading(row))
+    return readings
 
 
 def _load_metrics(session: Session, run_ids: Sequence[str]) -> dict[str, dict[str, float]]:

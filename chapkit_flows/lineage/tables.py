@@ -153,6 +153,31 @@ class RunArtifactRow(Table, table=True):
     role: str = Field(primary_key=True, sa_type=WORD)
 
 
+class ReadingRow(Table, table=True):
+    """That a run read a URI, and which dataset it brought.
+
+    Attributes:
+        uri_digest: What makes two URIs the same one; a digest, since no index holds a URI of any length.
+        uri: For people, without secrets.
+    """
+
+    __tablename__ = "lineage_reading"
+    __table_args__ = (
+        Index(None, "uri_digest", "id"),
+        Index(None, "artifact_id", "uri_digest", "id"),
+        Index(None, "run_id"),
+        OPTIONS,
+    )
+
+    id: str = Field(primary_key=True, sa_type=ID)
+    uri_digest: str = Field(sa_type=DIGEST)
+    uri: str = Field(sa_type=LongText)
+    run_id: str = Field(foreign_key="lineage_run.id", sa_type=ID)
+    role: str = Field(sa_type=WORD)
+    artifact_id: str = Field(foreign_key="lineage_artifact.id", sa_type=ID)
+    read_at: datetime = Field(sa_type=UtcDateTime)
+
+
 class MetricRow(Table, table=True):
     """A number about a run or about one of its artifacts.
 

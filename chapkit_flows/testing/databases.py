@@ -33,6 +33,7 @@ from chapkit_flows.testing.facts import (
     record_chain,
     record_run,
 )
+from chapkit_flows.testing.readings import ReadingContract
 from chapkit_flows.testing.searches import AnnotationContract, SearchContract
 
 
@@ -420,6 +421,7 @@ class LineageContract(
     QueryContract,
     AnnotationContract,
     SearchContract,
+    ReadingContract,
     GraphContract,
     SchemaContract,
     ConcurrencyContract,

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import event
 
 from chapkit_flows.lineage import record
 from chapkit_flows.lineage.engine import Database
-from chapkit_flows.lineage.facts import Edge, Outcome, RunFact
+from chapkit_flows.lineage.facts import Edge, Outcome, Reading, RunFact
+from chapkit_flows.lineage.readings import uri_digest
 from chapkit_flows.refs import ArtifactRef, CodeVersion, ConfigRef, Kind, RunRef, canonical_json, digest_of, new_id
 
 
@@ -47,6 +49,25 @@ def make_code(commit: str = "5f3c2ab") -> CodeVersion:
         python="3.11.7",
         packages={"numpy": "2.3.0", "pandas": "3.0.0"},
     )
+
+
+def make_reading(uri: str, edge: Edge, **fields: Any) -> Reading:
+    """The reading of a URI that brought the dataset of an edge; what it is recorded with knows the run."""
+    values = {
+        "uri_digest": uri_digest(uri),
+        "uri": uri,
+        "role": edge.role,
+        "artifact_id": edge.artifact.id,
+        "run_id": "",
+    }
+    return Reading(**(values | fields))
+
+
+def record_reading(database: Database, uri: str, content: str, **fields: Any) -> RunFact:
+    """A training that read a content from a URI."""
+    outcome = make_training(data=content, workspace=new_id())
+    reading = make_reading(uri, outcome.inputs[0], **fields)
+    return record_run(database, replace(outcome, readings=(reading,)))
 
 
 def make_training(data: str = "table", workspace: str = "model") -> Outcome:

@@ -28,6 +28,7 @@ from chapkit_flows.errors import ChapkitFlowsError, RunnerFailed, ScriptFailed
 from chapkit_flows.flows import steps
 from chapkit_flows.lineage.facts import RunFact
 from chapkit_flows.lineage.query import get_artifact, get_run, list_artifacts, list_runs
+from chapkit_flows.lineage.readings import last_reading
 from chapkit_flows.refs import ArtifactRef, Diagnostic, digest_of
 
 KEYS = ["time_period", "location"]
@@ -104,6 +105,8 @@ def test_records_training(story: dict[str, Any], tables: dict[str, Path]) -> Non
     assert ["data", "geo"] == sorted(edge.role for edge in run.inputs)
     digests = {edge.role: edge.artifact.digest for edge in run.inputs}
     assert digest_of(tables["training"].read_bytes()) == digests["data"]
+    assert [str(tables["training"]), str(tables["geo"])] == [reading.uri for reading in run.readings]
+    assert run.readings[0] == last_reading(open_resources().database, str(tables["training"]))
     assert [("model", result.artifact_id)] == [(edge.role, edge.artifact.id) for edge in run.outputs]
     assert {"samples": 4, "label": "", "prediction_periods": 3} == {
         name: run.config.content[name] for name in ("samples", "label", "prediction_periods")
@@ -456,6 +459,7 @@ def test_keeps_secrets_of_a_url_to_itself(server: str, home: Path, tables: dict[
     run = _run(trained.run_id)
     assert "mean · training.csv" == run.flow_run_name == _name_on_server(str(run.flow_run_id))
     assert f"http://127.0.0.1:{port}/training.csv?***" == run.parameters["data"]
+    assert [run.parameters["data"]] == [reading.uri for reading in run.readings]
     files = [file for file in home.rglob("*") if file.is_file()]
     assert [] == [file for file in files if b"SHORTSECRET" in file.read_bytes()]
 
