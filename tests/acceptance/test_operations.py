@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -109,3 +110,31 @@ def test_cancelled_command_keeps_its_workspace(site: EventSite, cancelled: dict[
     """What a cancelled command left is kept, as a failed artifact."""
     (left,) = _run(site, cancelled["commands"]["flow_run_id"]).outputs
     assert ("failed_workspace", "failed") == (left.role, left.artifact.status)
+
+
+@pytest.fixture(scope="module")
+def killed(
+    site: EventSite, tables: dict[str, Path], tmp_path_factory: pytest.TempPathFactory, cancelled: dict[str, Any]
+) -> dict[str, Any]:
+    """A run whose process is killed while its worker lives."""
+    marks = tmp_path_factory.mktemp("killed")
+    flow_run_id = _begin(site, tables, marks, "fit")
+    os.kill(_stands_still(marks, "fit"), signal.SIGKILL)
+    state = site.wait_for(flow_run_id)
+    status = eventually(lambda: _status(site, flow_run_id), lambda status: status != "running")
+    return {"flow_run_id": flow_run_id, "state": state, "status": status}
+
+
+def test_killed_process_is_crashed_on_both_sides(killed: dict[str, Any]) -> None:
+    """A run whose process is killed is crashed on the server and in lineage, for the worker tells both."""
+    assert ("CRASHED", "crashed") == (killed["state"]["type"], killed["status"])
+
+
+def test_crash_is_announced(site: EventSite, killed: dict[str, Any]) -> None:
+    """The event of a crashed run names the run and the flow run, though its own process could send none."""
+    run = _run(site, killed["flow_run_id"])
+    wanted = {"event": {"name": ["chapkit.run.crashed"]}}
+    found = eventually(lambda: site.events(**wanted), bool)
+    event = next(item for item in found if item["payload"]["run_id"] == run.id)
+    assert [f"chapkit.run.{run.id}"] == labels(event, "run")
+    assert f"prefect.flow-run.{run.flow_run_id}" in labels(event, "flow-run")
