@@ -49,11 +49,11 @@ class EventSite(Site):
         return found
 
     @contextmanager
-    def worker(self) -> Iterator[subprocess.Popen[bytes]]:
-        """A worker in a session of its own."""
+    def worker(self, pool: str) -> Iterator[subprocess.Popen[bytes]]:
+        """A worker of a pool."""
         with self.log.open("ab") as sink:
             process = subprocess.Popen(
-                [script("prefect"), "worker", "start", "--pool", "slow"],
+                [script("prefect"), "worker", "start", "--pool", pool],
                 cwd=self.folder,
                 env=self.environment,
                 stdout=sink,
@@ -99,7 +99,8 @@ def event_site(folder: Path) -> Iterator[EventSite]:
                 deployments=("", ""),
                 log=folder / "worker.log",
             )
-            site.run("prefect", "work-pool", "create", "slow", "--type", "process")
+            for pool in ("slow", "doomed"):
+                api.post("/work_pools/", json={"name": pool, "type": "process"}).raise_for_status()
             site.run("prefect", "--no-prompt", "deploy", "--all")
             yield site
     finally:

@@ -2,30 +2,106 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
+import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
-from event_site import EventSite, alive, event_site
+from event_site import EventSite, alive, event_site, labels
 from server_api import eventually
+from sites import ROOT
 
 from chapkit_flows.data.samples import SampleSpec, make_sample, write_sample
 from chapkit_flows.errors import RunNotFound
 from chapkit_flows.lineage.facts import RunFact
-from chapkit_flows.lineage.query import get_run
+from chapkit_flows.lineage.query import get_run, list_runs
 
+SAVE_ALERTS = """
+import sys
+from prefect.blocks.notifications import CustomWebhookNotificationBlock
+block = CustomWebhookNotificationBlock(name="alerts", url=sys.argv[1], json_data={"text": "{{subject}}: {{body}}"})
+block.save("alerts")
+"""
+# Of the shipped automations: the model of these tests, and periods that they can wait for (the heartbeat is 30 seconds).
+CHANGES = {
+    "dengue-train/retrain": "slow-train/train",
+    "chapkit.model: dengue": "chapkit.model: slow",
+    "within: 540": "within: 45",
+    "within: 691200": "within: 10",
+}
 CANCELLING = {"type": "CANCELLING", "name": "Cancelling"}
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EventSite]:
-    """A server with events, the slow models deployed to it, and a worker."""
-    with event_site(tmp_path_factory.mktemp("events")) as found, found.worker():
+def posts() -> Iterator[tuple[str, list[str]]]:
+    """A place to send notifications to: its URL, and what has arrived."""
+    arrived: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            arrived.append(self.rfile.read(int(self.headers["Content-Length"])).decode())
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *arguments: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/", arrived
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory, posts: tuple[str, list[str]]) -> Iterator[EventSite]:
+    """A server with events, the slow models deployed to it, and a block to notify with."""
+    with event_site(tmp_path_factory.mktemp("events")) as found:
+        found.run("python", "-c", SAVE_ALERTS, posts[0])
         yield found
+
+
+@pytest.fixture(scope="module")
+def automated(site: EventSite) -> list[dict[str, Any]]:
+    """What `automations apply` says, twice, of the documents for the slow model, with shorter periods."""
+    folder = Path(shutil.copytree(ROOT / "deployments/automations", site.folder / "automations"))
+    for file in folder.iterdir():
+        text = file.read_text()
+        for old, new in CHANGES.items():
+            text = text.replace(old, new)
+        file.write_text(text)
+    return [json.loads(site.run("chapkit-flows", "automations", "apply", folder, "--json")) for _ in range(2)]
+
+
+@pytest.fixture(scope="module")
+def doomed(
+    site: EventSite, automated: object, tables: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> str:
+    """A run that was killed together with its worker; other tests go on while nobody misses it yet."""
+    marks = tmp_path_factory.mktemp("doomed")
+    with site.worker("doomed") as worker:
+        flow_run_id = _begin(site, tables, marks, "doomed")
+        process = _stands_still(marks, "fit")
+        worker.kill()
+        os.kill(process, signal.SIGKILL)
+        worker.wait()
+    return flow_run_id
+
+
+@pytest.fixture(scope="module")
+def worker(site: EventSite, doomed: str) -> Iterator[None]:
+    """A worker that lives."""
+    with site.worker("slow"):
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -45,14 +121,14 @@ def _read(file: Path) -> str:
 
 def _begin(site: EventSite, tables: dict[str, Path], marks: Path, case: str) -> str:
     """Create a run that will stand still at a step."""
-    step = "fit" if case == "commands" else case
+    step = case if case in ("load", "store") else "fit"
     data = tables["training"]
     if step == "load":
         data = marks / "fifo.csv"
         os.mkfifo(data)
     parameters = {"config": {"step": step, "marks": str(marks)}, "data": str(data)}
-    name = "slow-commands-train/commands" if case == "commands" else "slow-train/train"
-    return site.create_run(name, parameters)
+    names = {"commands": "slow-commands-train/commands", "doomed": "slow-train/doomed"}
+    return site.create_run(names.get(case, "slow-train/train"), parameters)
 
 
 def _cancel(site: EventSite, flow_run_id: str) -> None:
@@ -63,7 +139,7 @@ def _cancel(site: EventSite, flow_run_id: str) -> None:
 
 @pytest.fixture(scope="module")
 def cancelled(
-    site: EventSite, tables: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+    site: EventSite, worker: None, tables: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, dict[str, Any]]:
     """A run cancelled at each step: what there was, and how long it took; all at once, for they mostly wait."""
     found: dict[str, dict[str, Any]] = {}
@@ -138,3 +214,79 @@ def test_crash_is_announced(site: EventSite, killed: dict[str, Any]) -> None:
     event = next(item for item in found if item["payload"]["run_id"] == run.id)
     assert [f"chapkit.run.{run.id}"] == labels(event, "run")
     assert f"prefect.flow-run.{run.flow_run_id}" in labels(event, "flow-run")
+
+
+def test_killed_run_is_finished_by_a_retry(site: EventSite, killed: dict[str, Any]) -> None:
+    """A retry takes up the run that was killed, finishes it, and nothing is there twice."""
+    before = _run(site, killed["flow_run_id"])
+    site.run("prefect", "flow-run", "retry", killed["flow_run_id"])
+    eventually(lambda: _status(site, killed["flow_run_id"]), lambda status: status == "completed")
+    assert "COMPLETED" == site.wait_for(killed["flow_run_id"])["type"]
+    after = _run(site, killed["flow_run_id"])
+    assert ("completed", None, before.id) == (after.status, after.error, after.id)
+    assert [("data", "dataset")] == [(edge.role, edge.artifact.kind) for edge in after.inputs]
+    assert ["model"] == [edge.role for edge in after.outputs]
+    assert 1 == sum(run.flow_run_id == killed["flow_run_id"] for run in list_runs(site.resources.database))
+
+
+def test_automations_are_applied_once(automated: list[dict[str, Any]]) -> None:
+    """One command creates the shipped automations; again, it changes nothing."""
+    first, second = automated
+    assert {"created"} == {item["change"] for item in first["automations"]}
+    assert 4 == first["changed"]
+    assert 0 == second["changed"]
+
+
+def test_failure_is_notified(site: EventSite, killed: dict[str, Any], posts: tuple[str, list[str]]) -> None:
+    """A crashed run is posted to where notifications go, with the command that shows it."""
+    run_id = _run(site, killed["flow_run_id"]).id
+    arrived = eventually(lambda: [text for text in posts[1] if run_id in text], bool)
+    assert "train slow: chapkit.run.crashed: train of the model slow ended with chapkit.run.crashed" in arrived[0]
+    assert f"chapkit-flows runs show {run_id}" in arrived[0]
+
+
+@pytest.fixture(scope="module")
+def predicted(site: EventSite, worker: None, tables: dict[str, Path]) -> list[str]:
+    """Two predictions; what the second reads as historic has changed since the first."""
+    trained = site.create_run("slow-train/train", {"config": {}, "data": str(tables["training"])})
+    assert "COMPLETED" == site.wait_for(trained)["type"], site.logs(trained)
+    made = []
+    for _ in range(2):
+        parameters = {
+            "model": _run(site, trained).output("model").id,
+            "historic": str(tables["historic"]),
+            "future": str(tables["future"]),
+        }
+        made.append(site.create_run("slow-predict/predict", parameters))
+        assert "COMPLETED" == site.wait_for(made[-1])["type"], site.logs(made[-1])
+        tables["historic"].write_text(tables["historic"].read_text() + "\n")
+    return made
+
+
+def test_changed_data_is_trained_on(site: EventSite, predicted: list[str], tables: dict[str, Path]) -> None:
+    """Once a prediction reads data that has changed, the model is trained on it."""
+    uri = str(tables["historic"])
+
+    def look() -> list[str]:
+        found = site.api.post("/flow_runs/filter", json={"limit": 100}).raise_for_status().json()
+        return [run["id"] for run in found if run["parameters"].get("data") == uri]
+
+    found = eventually(look, bool)
+    assert 1 == len(found)
+    assert "COMPLETED" == site.wait_for(found[0])["type"], site.logs(found[0])
+    assert ("train", "completed") == (_run(site, found[0]).flow, _run(site, found[0]).status)
+
+
+def test_missing_forecast_is_notified(predicted: list[str], posts: tuple[str, list[str]]) -> None:
+    """Once a model has made a prediction and no other in time, that is posted."""
+    arrived = eventually(lambda: [text for text in posts[1] if "No new forecast" in text], bool)
+    assert "the last forecast is overdue" in arrived[0]
+
+
+def test_run_killed_with_its_worker_is_crashed_on_both_sides(site: EventSite, doomed: str, worker: None) -> None:
+    """Three heartbeats after the last one the server calls the run crashed, and then lineage does; no hand is moved."""
+    state = site.wait_for(doomed)
+    assert ("CRASHED", "No heartbeat.") == (state["type"], state["message"])
+    status = eventually(lambda: _status(site, doomed), lambda status: status != "running")
+    assert "crashed" == status
+    assert "No heartbeat." in str(_run(site, doomed).error)

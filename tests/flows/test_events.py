@@ -6,7 +6,8 @@ import importlib
 import logging
 import re
 from collections.abc import Iterator
-from dataclasses import replace
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +38,17 @@ listen = tiny_listener:listen
 """
 
 
-@pytest.fixture
-def heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[RunEvent]]:
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """A story of all that can happen to a model: the first event of each name, and where its data was."""
+
+    events: dict[str, RunEvent]
+    data: Path
+
+
+@contextmanager
+def _listening(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[RunEvent]]:
     """What an installed distribution hears; two more of its hooks are broken."""
-    folder = tmp_path / "site-packages"
     information = folder / "tiny_listener-1.0.dist-info"
     information.mkdir(parents=True)
     (folder / "tiny_listener.py").write_text(LISTENER)
@@ -55,30 +63,39 @@ def heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[RunE
 
 
 @pytest.fixture
-def tables(tmp_path: Path) -> dict[str, Path]:
-    """Tables for the small models."""
-    return write_tables(tmp_path)
+def heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[RunEvent]]:
+    """What is heard in this test."""
+    with _listening(tmp_path / "site-packages", monkeypatch) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def story(server: str, tmp_path_factory: pytest.TempPathFactory) -> Told:
+    """Two trainings, a prediction, and failures."""
+    folder = tmp_path_factory.mktemp("story")
+    tables = write_tables(folder)
+    with pytest.MonkeyPatch.context() as monkeypatch, _listening(folder / "site-packages", monkeypatch) as found:
+        monkeypatch.setenv("PREFECT_INTEGRATIONS_CHAPKIT_FLOWS_HOME", str(folder / "home"))
+        mean = load_model(model("mean"))
+        trained = mean.train(mean.config(), str(tables["training"]))
+        mean.predict(trained.artifact_id, str(tables["historic"]), str(tables["future"]))
+        tables["training"].write_text(tables["training"].read_text() + "\n")
+        mean.train(mean.config(), str(tables["training"]))
+        with pytest.raises(ValidationFailed):
+            mean.train(mean.config(label="refused"), str(tables["training"]))
+        monkeypatch.setenv("FAULT", "train raises")
+        with pytest.raises(RunnerFailed):
+            mean.train(mean.config(), str(tables["training"]))
+        run = list_runs(open_resources().database)[0]
+        for status in ("cancelled", "crashed"):
+            found.extend(events_of_failure(replace(run, status=status)))
+        return Told(events={event.name: event for event in reversed(found)}, data=tables["training"])
 
 
 @pytest.fixture
-def story(
-    server: str, home: Path, heard: list[RunEvent], tables: dict[str, Path], monkeypatch: pytest.MonkeyPatch
-) -> dict[str, RunEvent]:
-    """The first event of each name in a story of all that can happen to a model."""
-    mean = load_model(model("mean"))
-    trained = mean.train(mean.config(), str(tables["training"]))
-    mean.predict(trained.artifact_id, str(tables["historic"]), str(tables["future"]))
-    tables["training"].write_text(tables["training"].read_text() + "\n")
-    mean.train(mean.config(), str(tables["training"]))
-    with pytest.raises(ValidationFailed):
-        mean.train(mean.config(label="refused"), str(tables["training"]))
-    monkeypatch.setenv("FAULT", "train raises")
-    with pytest.raises(RunnerFailed):
-        mean.train(mean.config(), str(tables["training"]))
-    run = list_runs(open_resources().database)[0]
-    for status in ("cancelled", "crashed"):
-        heard.extend(events_of_failure(replace(run, status=status)))
-    return {event.name: event for event in reversed(heard)}
+def tables(tmp_path: Path) -> dict[str, Path]:
+    """Tables for the small models."""
+    return write_tables(tmp_path)
 
 
 def _catalogue() -> dict[str, set[str]]:
@@ -89,14 +106,14 @@ def _catalogue() -> dict[str, set[str]]:
     return {name: every | set(own) for name, own in fields.items()}
 
 
-def test_catalogue_is_what_runs_tell(story: dict[str, RunEvent]) -> None:
+def test_catalogue_is_what_runs_tell(story: Told) -> None:
     """The documentation lists exactly the events that there are, with exactly their fields."""
-    assert _catalogue() == {name: set(event.payload) for name, event in story.items()}
+    assert _catalogue() == {name: set(event.payload) for name, event in story.events.items()}
 
 
-def test_events_link_to_runs_and_artifacts(story: dict[str, RunEvent]) -> None:
+def test_events_link_to_runs_and_artifacts(story: Told) -> None:
     """An event leads to its run, to its Prefect run and to the artifacts that the run read and wrote."""
-    event = story["chapkit.prediction.created"]
+    event = story.events["chapkit.prediction.created"]
     related = {item["prefect.resource.role"]: item["prefect.resource.id"] for item in event.related}
     payload = event.payload
     assert "chapkit.model.mean" == event.resource["prefect.resource.id"]
@@ -107,22 +124,22 @@ def test_events_link_to_runs_and_artifacts(story: dict[str, RunEvent]) -> None:
     assert f"chapkit.artifact.{payload['training_artifact_id']}" == related["model"]
 
 
-def test_changed_dataset(story: dict[str, RunEvent], tables: dict[str, Path]) -> None:
+def test_changed_dataset(story: Told) -> None:
     """A file with other content than when it was last read is told of once, with what it was before."""
-    event = story["chapkit.dataset.changed"]
-    before = story["chapkit.model.trained"]
+    event = story.events["chapkit.dataset.changed"]
+    before = story.events["chapkit.model.trained"]
     data = next(item for item in before.related if item["prefect.resource.role"] == "data")
-    assert (str(tables["training"]), "data") == (event.payload["uri"], event.payload["role"])
+    assert (str(story.data), "data") == (event.payload["uri"], event.payload["role"])
     assert f"chapkit.artifact.{event.payload['previous_artifact_id']}" == data["prefect.resource.id"]
     assert f"chapkit.artifact.{event.payload['artifact_id']}" == event.resource["prefect.resource.id"]
-    assert str(tables["training"]) == event.resource["chapkit.uri"]
+    assert str(story.data) == event.resource["chapkit.uri"]
 
 
-def test_failures_say_what_not_with_what(story: dict[str, RunEvent]) -> None:
+def test_failures_say_what_not_with_what(story: Told) -> None:
     """A failure tells the class of its error and the codes of findings, never a message that may repeat a secret."""
-    findings: list[dict[str, Any]] = story["chapkit.validation.failed"].payload["findings"]
+    findings: list[dict[str, Any]] = story.events["chapkit.validation.failed"].payload["findings"]
     assert [{"severity": "error", "code": "label_refused", "field": "config.label"}] == findings
-    assert "ValidationFailed" == story["chapkit.run.failed"].payload["error"]
+    assert "ValidationFailed" == story.events["chapkit.run.failed"].payload["error"]
 
 
 def test_unchanged_data_is_no_news(server: str, home: Path, heard: list[RunEvent], tables: dict[str, Path]) -> None:

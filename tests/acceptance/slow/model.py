@@ -18,8 +18,9 @@ class SlowConfig(ModelConfig):
 
 
 def stand_still(config, step):
-    if config.step == step:
-        (Path(config.marks) / f"{step}.pid").write_text(str(os.getpid()))
+    mark = Path(config.marks) / f"{step}.pid"
+    if config.step == step and not mark.exists():  # not again, when the run is repeated
+        mark.write_text(str(os.getpid()))
         time.sleep(600)
 
 
