@@ -29,7 +29,7 @@ from prefect.blocks.notifications import CustomWebhookNotificationBlock
 block = CustomWebhookNotificationBlock(name="alerts", url=sys.argv[1], json_data={"text": "{{subject}}: {{body}}"})
 block.save("alerts")
 """
-# Of the shipped automations: the model of these tests, and periods that they can wait for (the heartbeat is 30 seconds).
+# Of the shipped automations: the model of these tests, and periods that they can wait for; the heartbeat is 30 seconds.
 CHANGES = {
     "dengue-train/retrain": "slow-train/train",
     "chapkit.model: dengue": "chapkit.model: slow",
