@@ -160,7 +160,8 @@ async def _apply(
         return AppliedAutomation(name=document.name, file=document.file, change="created")
     if "enabled" not in document.content:
         wanted.enabled = known.enabled
-    same = wanted.model_dump(mode="json") == known.model_dump(mode="json", include=set(AutomationCore.model_fields))
+    # As Python values: the events that a trigger expects are a set, which has no order.
+    same = wanted.model_dump() == known.model_dump(include=set(AutomationCore.model_fields))
     if not same:
         await client.update_automation(known.id, wanted)
     return AppliedAutomation(name=document.name, file=document.file, change="unchanged" if same else "updated")

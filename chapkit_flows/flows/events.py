@@ -80,9 +80,8 @@ def events_of_failure(
     return events
 
 
-def announce(events: Iterable[RunEvent], log: Log) -> None:
+def announce(events: Iterable[RunEvent], log: Log, settings: ChapkitFlowsSettings) -> None:
     """Call the hooks with each event, and send it to the Prefect server, which is not waited for."""
-    to_server = ChapkitFlowsSettings().events
     for event in events:
         for name, hook in _load_hooks():
             try:
@@ -90,7 +89,7 @@ def announce(events: Iterable[RunEvent], log: Log) -> None:
             except Exception:
                 # Whoever wrote it, the run has done its work.
                 log.exception("The event hook %s failed on %s; the run goes on", name, event.name)
-        if to_server:
+        if settings.events:
             emit_event(
                 event=event.name,
                 resource=dict(event.resource),

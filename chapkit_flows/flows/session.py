@@ -28,6 +28,7 @@ from chapkit_flows.lineage.record import finish, start
 from chapkit_flows.models.contract import ModelContract
 from chapkit_flows.refs import ArtifactRef, ConfigRef, RunRef, RunStatus, new_id, now
 from chapkit_flows.resources import Resources, open_resources
+from chapkit_flows.settings import ChapkitFlowsSettings
 
 MAX_ERROR = 4000
 
@@ -58,6 +59,7 @@ class RunSession:
         self._began_done = False
         self._dead: list[RunFact] = []
         self._flow = flow
+        self._settings: ChapkitFlowsSettings
         self._ingested: set[str] = set()
         self.resources: Resources
         self.fact: RunFact
@@ -83,9 +85,9 @@ class RunSession:
                 # It must not hide why the run failed.
                 get_run_logger().error("The run could not be recorded as %s: %s", status, second)
                 return
-            announce(events_of_failure(self.fact, error, self.changes), get_run_logger())
+            announce(events_of_failure(self.fact, error, self.changes), get_run_logger(), self._settings)
         elif not self._began_done:
-            announce(events_of_success(self.fact, self.changes), get_run_logger())
+            announce(events_of_success(self.fact, self.changes), get_run_logger(), self._settings)
 
     @property
     def done(self) -> bool:
@@ -119,7 +121,8 @@ class RunSession:
         return await asyncio.to_thread(self._record, "completed")
 
     def _open(self) -> None:
-        self.resources = open_resources()
+        self._settings = ChapkitFlowsSettings()
+        self.resources = open_resources(self._settings)
         context = FlowRunContext.get()
         flow_run = context.flow_run if context else None
         run = RunRef(

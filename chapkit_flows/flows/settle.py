@@ -27,6 +27,7 @@ from chapkit_flows.lineage.query import get_run, running_before
 from chapkit_flows.lineage.record import finish
 from chapkit_flows.refs import RunStatus, now
 from chapkit_flows.resources import Resources, open_resources
+from chapkit_flows.settings import ChapkitFlowsSettings
 
 _HEARTBEAT_SECONDS = 180  # Prefect's own default
 _ENDS: dict[StateType, RunStatus] = {
@@ -150,5 +151,5 @@ def _record(resources: Resources, run: RunFact, state: State[Any]) -> RunFact:
         # The store may be what the run died of: its row says so all the same.
         log.warning("The manifest of the run %s could not be written: %s", run.id, error)
     fact = finish(resources.database, run.id, outcome)
-    announce(events_of_failure(fact), log)
+    announce(events_of_failure(fact), log, ChapkitFlowsSettings())
     return fact

@@ -209,9 +209,8 @@ def test_killed_process_is_crashed_on_both_sides(killed: dict[str, Any]) -> None
 def test_crash_is_announced(site: EventSite, killed: dict[str, Any]) -> None:
     """The event of a crashed run names the run and the flow run, though its own process could send none."""
     run = _run(site, killed["flow_run_id"])
-    wanted = {"event": {"name": ["chapkit.run.crashed"]}}
-    found = eventually(lambda: site.events(**wanted), bool)
-    event = next(item for item in found if item["payload"]["run_id"] == run.id)
+    wanted = {"event": {"name": ["chapkit.run.crashed"]}, "related": {"id": [f"chapkit.run.{run.id}"]}}
+    (event,) = eventually(lambda: site.events(**wanted), bool)
     assert [f"chapkit.run.{run.id}"] == labels(event, "run")
     assert f"prefect.flow-run.{run.flow_run_id}" in labels(event, "flow-run")
 
