@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from prefect.events import emit_event
@@ -23,7 +23,6 @@ _MAX_FINDINGS = 20
 _MAX_METRICS = 50
 
 Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
-Hook = Callable[["RunEvent"], Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,12 +82,12 @@ def events_of_failure(
 def announce(events: Iterable[RunEvent], log: Log, settings: ChapkitFlowsSettings) -> None:
     """Call the hooks with each event, and send it to the Prefect server, which is not waited for."""
     for event in events:
-        for name, hook in _load_hooks():
+        for hook in _find_hooks():
             try:
-                hook(event)
+                hook.load()(event)
             except Exception:
-                # Whoever wrote it, the run has done its work.
-                log.exception("The event hook %s failed on %s; the run goes on", name, event.name)
+                # Whoever wrote it, and whatever it needs: the run has done its work.
+                log.exception("The event hook %s (%s) failed on %s; the run goes on", hook.name, hook.value, event.name)
         if settings.events:
             emit_event(
                 event=event.name,
@@ -99,15 +98,9 @@ def announce(events: Iterable[RunEvent], log: Log, settings: ChapkitFlowsSetting
 
 
 @cache
-def _load_hooks() -> tuple[tuple[str, Hook], ...]:
-    """Name and function of each hook that is installed."""
-    hooks = []
-    for entry_point in sorted(entry_points(group=GROUP), key=lambda found: found.name):
-        try:
-            hooks.append((f"{entry_point.name} ({entry_point.value})", entry_point.load()))
-        except Exception:
-            logging.getLogger("chapkit_flows").exception("The event hook %s cannot be imported", entry_point.name)
-    return tuple(hooks)
+def _find_hooks() -> tuple[EntryPoint, ...]:
+    """The hooks that are installed."""
+    return tuple(sorted(entry_points(group=GROUP), key=lambda found: found.name))
 
 
 def _changed(run: RunFact, change: DatasetChange) -> RunEvent:

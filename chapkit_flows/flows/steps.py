@@ -17,6 +17,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 import pandas as pd
 from prefect import task
 from prefect.cache_policies import NO_CACHE
+from prefect.exceptions import TerminationSignal
 from prefect.logging import get_run_logger
 
 from chapkit_flows.artifacts.codecs import load, save
@@ -389,8 +390,8 @@ async def _call_kept(session: RunSession, name: str, method: Callable[[BaseModel
     except ScriptFailed as failure:
         left = await asyncio.to_thread(_keep_failed, session, failure.workspace, kind)
         raise ScriptFailed(f"{failure}\n{left}", workspace=failure.workspace) from failure
-    except BaseException as stop:
-        # Cancelled: not in a thread, for which nobody would wait.
+    except (asyncio.CancelledError, TerminationSignal) as stop:
+        # Not in a thread, for which nobody would wait.
         if isinstance(stop.__cause__, ScriptFailed):
             stop.add_note(_keep_failed(session, stop.__cause__.workspace, kind))
         raise

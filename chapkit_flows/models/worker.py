@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 import anyio
+from prefect.exceptions import TerminationSignal
 
 from chapkit_flows.errors import RunnerFailed
 
@@ -36,7 +37,7 @@ async def run_in_worker(function: Callable[[], Awaitable[T]]) -> T:
     running = _start(worker.run)
     try:
         return await asyncio.shield(running)
-    except BaseException as stop:
+    except (asyncio.CancelledError, TerminationSignal) as stop:
         if running.done():
             raise
         # A time-out of Prefect's cancels whatever is awaited, again and again.

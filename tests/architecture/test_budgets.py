@@ -21,6 +21,7 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 # Where any exception must be caught, and why.
 BROAD_HANDLERS = {
+    "chapkit_flows/flows/events.py": "a hook of somebody else can fail in any way",
     "chapkit_flows/flows/steps.py": "the model's own code can fail in any way",
     "chapkit_flows/lineage/engine.py": "closes the connections, then raises again",
     "chapkit_flows/models/worker.py": "the model's own code can fail in any way: raised again where it is awaited",

@@ -55,11 +55,11 @@ def _listening(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[R
     (information / "METADATA").write_text("Metadata-Version: 2.1\nName: tiny-listener\nVersion: 1.0\n")
     (information / "entry_points.txt").write_text(ENTRY_POINTS)
     monkeypatch.syspath_prepend(folder)
-    events._load_hooks.cache_clear()
+    events._find_hooks.cache_clear()
     module = importlib.import_module("tiny_listener")
     module.heard.clear()
     yield module.heard
-    events._load_hooks.cache_clear()
+    events._find_hooks.cache_clear()
 
 
 @pytest.fixture
