@@ -83,22 +83,23 @@ def automated(site: EventSite) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def doomed(
+def bereft(
     site: EventSite, automated: object, tables: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
-) -> str:
-    """A run that was killed together with its worker; other tests go on while nobody misses it yet."""
-    marks = tmp_path_factory.mktemp("doomed")
+) -> dict[str, str]:
+    """Two runs whose worker was killed, one of them with it; other tests go on while nobody misses it yet."""
+    marks = {case: tmp_path_factory.mktemp(case) for case in ("doomed", "orphan")}
     with site.worker("doomed") as worker:
-        flow_run_id = _begin(site, tables, marks, "doomed")
-        process = _stands_still(marks, "fit")
+        flow_run_ids = {case: _begin(site, tables, folder, "doomed") for case, folder in marks.items()}
+        processes = {case: _stands_still(folder, "fit") for case, folder in marks.items()}
         worker.kill()
-        os.kill(process, signal.SIGKILL)
+        os.kill(processes["doomed"], signal.SIGKILL)
         worker.wait()
-    return flow_run_id
+    (marks["orphan"] / "go").touch()
+    return flow_run_ids
 
 
 @pytest.fixture(scope="module")
-def worker(site: EventSite, doomed: str) -> Iterator[None]:
+def worker(site: EventSite, bereft: object) -> Iterator[None]:
     """A worker that lives."""
     with site.worker("slow"):
         yield
@@ -282,10 +283,20 @@ def test_missing_forecast_is_notified(predicted: list[str], posts: tuple[str, li
     assert "the last forecast is overdue" in arrived[0]
 
 
-def test_run_killed_with_its_worker_is_crashed_on_both_sides(site: EventSite, doomed: str, worker: None) -> None:
+def test_run_killed_with_its_worker_is_crashed_on_both_sides(
+    site: EventSite, bereft: dict[str, str], worker: None
+) -> None:
     """Three heartbeats after the last one the server calls the run crashed, and then lineage does; no hand is moved."""
+    doomed = bereft["doomed"]
     state = site.wait_for(doomed)
     assert ("CRASHED", "No heartbeat.") == (state["type"], state["message"])
     status = eventually(lambda: _status(site, doomed), lambda status: status != "running")
     assert "crashed" == status
     assert "No heartbeat." in str(_run(site, doomed).error)
+
+
+def test_run_whose_worker_was_killed_goes_on(site: EventSite, bereft: dict[str, str], worker: None) -> None:
+    """A run that outlives its worker finishes its work, and lineage says so, whatever the server makes of its end."""
+    orphan = bereft["orphan"]
+    assert "completed" == eventually(lambda: _status(site, orphan), lambda status: status != "running")
+    print(site.wait_for(orphan), site.logs(orphan))

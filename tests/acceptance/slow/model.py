@@ -21,7 +21,9 @@ def stand_still(config, step):
     mark = Path(config.marks) / f"{step}.pid"
     if config.step == step and not mark.exists():  # not again, when the run is repeated
         mark.write_text(str(os.getpid()))
-        time.sleep(600)
+        deadline = time.monotonic() + 600
+        while time.monotonic() < deadline and not mark.with_name("go").exists():
+            time.sleep(0.1)
 
 
 class Trained:
