@@ -61,7 +61,6 @@ async def settle(
     Raises:
         httpx.HTTPError: The Prefect server does not answer.
     """
-    silent_for = silent_for or silence()
     suspects = await asyncio.to_thread(running_before, resources.database, now()) if runs is None else runs
     settled = []
     if suspects:
@@ -111,7 +110,7 @@ async def settle_runs(silent_for: float | None = None) -> list[str]:
     return [run.id for run in settled]
 
 
-async def _find_end(client: PrefectClient, run: RunFact, silent_for: timedelta) -> State[Any] | None:
+async def _find_end(client: PrefectClient, run: RunFact, silent_for: timedelta | None) -> State[Any] | None:
     """How a run has ended according to the server; None if it goes on, or nobody knows."""
     if run.flow_run_id is None:
         return None
@@ -121,22 +120,27 @@ async def _find_end(client: PrefectClient, run: RunFact, silent_for: timedelta) 
         return None
     if flow_run.state is None or flow_run.state.is_final():
         return flow_run.state
-    last = await _last_heartbeat(client, flow_run.id)
-    if not flow_run.state.is_running() or last is None or now() - last < silent_for:
+    beats = await _last_heartbeats(client, flow_run.id)
+    if not flow_run.state.is_running() or not beats or now() - beats[0] < (silent_for or _patience(beats)):
         return None
-    crashed: State[Any] = Crashed(message=f"No heartbeat since {last:%Y-%m-%d %H:%M:%S} UTC.")
+    crashed: State[Any] = Crashed(message=f"No heartbeat since {beats[0]:%Y-%m-%d %H:%M:%S} UTC.")
     await client.set_flow_run_state(flow_run.id, crashed, force=True)
     return crashed
 
 
-async def _last_heartbeat(client: PrefectClient, flow_run_id: UUID) -> datetime | None:
+async def _last_heartbeats(client: PrefectClient, flow_run_id: UUID) -> list[datetime]:
+    """The two last ones, newest first."""
     wanted = EventFilter(
         event=EventNameFilter(name=["prefect.flow-run.heartbeat"]),
         resource=EventResourceFilter(id=[f"prefect.flow-run.{flow_run_id}"]),
         order=EventOrder.DESC,
     )
-    found = await client.read_events(wanted, limit=1)
-    return found.events[0].occurred if found.events else None
+    return [event.occurred for event in (await client.read_events(wanted, limit=2)).events]
+
+
+def _patience(beats: Sequence[datetime]) -> timedelta:
+    """Three heartbeats: of this process, or of the run, whose process may have another setting."""
+    return max(silence(), 3 * (beats[0] - beats[-1]))
 
 
 def _record(resources: Resources, run: RunFact, state: State[Any]) -> RunFact:

@@ -9,9 +9,11 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from event_site import EventSite, alive, event_site, labels
@@ -22,6 +24,8 @@ from chapkit_flows.data.samples import SampleSpec, make_sample, write_sample
 from chapkit_flows.errors import RunNotFound
 from chapkit_flows.lineage.facts import RunFact
 from chapkit_flows.lineage.query import get_run, list_runs
+from chapkit_flows.lineage.record import start
+from chapkit_flows.refs import RunRef, new_id, now
 
 SAVE_ALERTS = """
 import sys
@@ -300,3 +304,20 @@ def test_run_whose_worker_was_killed_goes_on(site: EventSite, bereft: dict[str, 
     orphan = bereft["orphan"]
     assert "completed" == eventually(lambda: _status(site, orphan), lambda status: status != "running")
     print(site.wait_for(orphan), site.logs(orphan))
+
+
+def test_silent_run_is_settled_by_hand(site: EventSite) -> None:
+    """Without an automation, `runs settle` finds the run whose last heartbeat is old, and marks it on both sides."""
+    flow = site.api.post("/flows/", json={"name": "silent"}).raise_for_status().json()["id"]
+    flow_run_id = site.api.post("/flow_runs/", json={"flow_id": flow}).raise_for_status().json()["id"]
+    running = {"state": {"type": "RUNNING", "name": "Running"}, "force": True}
+    site.api.post(f"/flow_runs/{flow_run_id}/set_state", json=running).raise_for_status()
+    run = start(site.resources.database, RunRef(id=new_id(), flow="train", model="silent", flow_run_id=flow_run_id))
+    resource = {"prefect.resource.id": f"prefect.flow-run.{flow_run_id}"}
+    beat = {"event": "prefect.flow-run.heartbeat", "resource": resource, "id": str(uuid4())}
+    beat["occurred"] = (now() - timedelta(minutes=5)).isoformat()
+    site.api.post("/events", json=[beat]).raise_for_status()
+    eventually(lambda: site.events(resource={"id": [resource["prefect.resource.id"]]}), bool)
+    settled = json.loads(site.run("chapkit-flows", "runs", "settle", "--json"))["settled"]
+    assert [(run.id, "crashed")] == [(item["id"], item["status"]) for item in settled]
+    assert "CRASHED" == site.read(f"/flow_runs/{flow_run_id}")["state"]["type"]
