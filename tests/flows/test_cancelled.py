@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -86,3 +90,20 @@ async def test_blocking_function_is_not_waited_for(data: str, tmp_path: Path) ->
     await _cancel(blocking.train, blocking.config(), data, once=begun.exists)
     assert time.monotonic() - before < 25
     assert ("cancelled", "The run was cancelled.") == (_last().status, _last().error)
+
+
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
+def test_stopped_command_line(data: str, tmp_path: Path, sign: signal.Signals) -> None:
+    """A training at the command line that is stopped says so in a line, and is recorded as cancelled."""
+    program = [sys.executable, "-m", "chapkit_flows.cli.main", "train", model("shell"), "--data", data]
+    errors = tmp_path / "stderr"
+    with errors.open("wb") as sink:
+        process = subprocess.Popen(program, env=os.environ | {"FAULT": "hangs"}, stdout=sink, stderr=sink)
+    eventually(lambda: "counting places" in errors.read_text() or process.poll() is not None, bool)
+    process.send_signal(sign)
+    code = process.wait(60)
+    said = errors.read_text()
+    assert ("cancelled", ["failed_workspace"]) == (_last().status, [edge.role for edge in _last().outputs]), said
+    assert "Traceback" not in said
+    assert "Stopped." in said
+    assert {signal.SIGTERM: 143, signal.SIGINT: 130}[sign] == code
