@@ -55,10 +55,10 @@ class DatasetChange:
 def events_of_success(run: RunFact, changes: Iterable[DatasetChange] = ()) -> list[RunEvent]:
     """What a completed run tells."""
     events = [_changed(run, change) for change in changes]
-    made = {"train": ("chapkit.model.trained", "model"), "predict": ("chapkit.prediction.created", "prediction")}
-    if run.flow in made:
-        name, role = made[run.flow]
-        events.append(_made(run, name, run.output(role)))
+    for role, name in (("model", "chapkit.model.trained"), ("prediction", "chapkit.prediction.created")):
+        artifact = run.find_output(role)
+        if artifact is not None:
+            events.append(_made(run, name, artifact))
     return events
 
 
@@ -134,7 +134,7 @@ def _made(run: RunFact, name: str, artifact: ArtifactRef) -> RunEvent:
         "config_digest": run.config.digest if run.config else None,
         "metrics": dict(list(run.metrics.items())[:_MAX_METRICS]),
     }
-    if run.flow == "predict":
+    if artifact.kind == "prediction":
         trained = [edge.artifact.id for edge in run.inputs if edge.role == "model"]
         known = {key: artifact.metadata.get(key) for key in ("first", "last", "places")}
         payload |= {"training_artifact_id": trained[0] if trained else None} | known
