@@ -15,7 +15,7 @@ import pytest
 from command_line import model, write_tables
 
 from chapkit_flows import load_model, open_resources
-from chapkit_flows.errors import RunnerFailed, ValidationFailed
+from chapkit_flows.errors import ChapkitFlowsError, RunnerFailed, ValidationFailed
 from chapkit_flows.flows import events
 from chapkit_flows.flows.events import RunEvent, events_of_failure
 from chapkit_flows.lineage.query import list_runs
@@ -160,3 +160,14 @@ def test_broken_hook_is_named_and_the_run_goes_on(
     assert 1 == len(heard)
     assert "a-broken-one (tiny_listener:break_down)" in caplog.text
     assert "a-missing-one" in caplog.text
+
+
+def test_no_secret_is_told(server: str, home: Path, heard: list[RunEvent], tables: dict[str, Path]) -> None:
+    """Neither what a secret field of a config holds nor the message of an error that repeats it is in an event."""
+    secretive = load_model(f"{Path(__file__).parent}/models/secretive.py:secretive")
+    config = secretive.config(token="canary-in-a-token")
+    secretive.train(config, str(tables["training"]))
+    with pytest.raises(ChapkitFlowsError):
+        secretive.train(config, "http://user:canary-in-a-url@127.0.0.1:9/x.csv")
+    assert ["chapkit.model.trained", "chapkit.run.failed"] == [event.name for event in heard]
+    assert "canary" not in repr(heard)
