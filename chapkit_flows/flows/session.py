@@ -219,6 +219,9 @@ def _status(error: BaseException) -> RunStatus:
 
 
 def _describe(error: BaseException, status: RunStatus) -> str:
+    if isinstance(error, SystemExit):
+        # Prefect's console log ends the process once nobody reads it.
+        return f"The process was told to exit ({error.code}); the worker that read its output may be gone."
     if isinstance(error, Exception) or status == "crashed":
         return f"{type(error).__name__}: {error}"
     reason = "The run was cancelled." if status == "cancelled" else "The run took longer than its time limit."

@@ -299,11 +299,20 @@ def test_run_killed_with_its_worker_is_crashed_on_both_sides(
     assert "No heartbeat." in str(_run(site, doomed).error)
 
 
-def test_run_whose_worker_was_killed_goes_on(site: EventSite, bereft: dict[str, str], worker: None) -> None:
-    """A run that outlives its worker finishes its work, and lineage says so, whatever the server makes of its end."""
+def test_run_whose_worker_was_killed_is_finished_by_a_retry(
+    site: EventSite, bereft: dict[str, str], worker: None
+) -> None:
+    """A run that loses only its worker ends at its next log line, crashed on both sides; a retry finishes it."""
     orphan = bereft["orphan"]
-    assert "completed" == eventually(lambda: _status(site, orphan), lambda status: status != "running")
-    print(site.wait_for(orphan), site.logs(orphan))
+    assert "CRASHED" == site.wait_for(orphan)["type"]
+    before = _run(site, orphan)
+    assert ("crashed", "The process was told to exit") == (before.status, str(before.error)[:28])
+    site.run("prefect", "flow-run", "retry", orphan)
+    with site.worker("doomed"):
+        eventually(lambda: _status(site, orphan), lambda status: status == "completed")
+        assert "COMPLETED" == site.wait_for(orphan)["type"], site.logs(orphan)
+    after = _run(site, orphan)
+    assert ("completed", before.id, ["model"]) == (after.status, after.id, [edge.role for edge in after.outputs])
 
 
 def test_silent_run_is_settled_by_hand(site: EventSite) -> None:
