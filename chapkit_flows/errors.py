@@ -4,7 +4,8 @@
     ├── ConfigError
     │   ├── ConfigNotFound
     │   ├── InvalidConfig
-    │   └── InvalidBlockDocument
+    │   ├── InvalidBlockDocument
+    │   └── InvalidAutomation
     ├── DataError
     │   ├── DataNotFound
     │   ├── UnreadableTable
@@ -91,6 +92,10 @@ class InvalidConfig(ConfigError):
 
 class InvalidBlockDocument(ConfigError):
     """A block document cannot be applied. It needs the keys block_type_slug, name and fields."""
+
+
+class InvalidAutomation(ConfigError):
+    """An automation cannot be applied. It needs the keys name, trigger and actions."""
 
 
 class DataError(ChapkitFlowsError):

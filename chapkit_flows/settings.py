@@ -58,6 +58,10 @@ class ChapkitFlowsSettings(PrefectBaseSettings):
         int, Field(ge=0, description="A trained model with more bytes than this is not loaded; 0 sets no limit.")
     ] = 8 << 30
 
+    events: Annotated[
+        bool, Field(description="Whether runs send Prefect events, such as chapkit.model.trained; hooks run anyway.")
+    ] = True
+
     def resolved_storage_url(self) -> str:
         """The URL of the store."""
         return self.storage_url or str(self.home.expanduser().absolute() / "artifacts")

@@ -192,6 +192,10 @@ def _add_browsing(commands: Commands) -> None:
     _add_paging(listing)
     show = _add(runs, "show", "browse:show_run", "show one run: its config, data, code, outputs")
     show.add_argument("id", metavar="ID", help="the id of a run, or of its Prefect flow run")
+    settling = _add(runs, "settle", "settling:settle_runs", "record how runs ended whose process was killed")
+    settling.add_argument(
+        "--silent-for", metavar="SECONDS", type=_one_or_more, help="without heartbeat; default: three heartbeats"
+    )
     _add_annotating(runs, "run", "the id of a run, or of its Prefect flow run")
     _add_export(runs, "run", RUN_FIELDS)
 
@@ -383,6 +387,10 @@ def _add_operations(commands: Commands) -> None:
     apply.add_argument("path", metavar="PATH", type=Path, help="a YAML file, or a folder of them")
 
     _add_deploy(commands)
+    automations = _add_group(commands, "automations", "what the Prefect server does when something happens")
+    apply = _add(automations, "apply", "automations:apply", "create or update automations on the Prefect server")
+    apply.add_argument("path", metavar="PATH", type=Path, help="a YAML file, or a folder of them")
+
     sample = _add(commands, "sample-data", "samples:make", "make a data set that fits a model, to try it")
     sample.add_argument("model", metavar="MODEL", help=MODEL_HELP)
     sample.add_argument("--out", metavar="FOLDER", type=Path, default=Path("sample-data"), help="default: %(default)s")

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import httpx
 from prefect import Flow
 from prefect.client.schemas.objects import FlowRun, State
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import ObjectNotFound, TerminationSignal
 from prefect.settings import PREFECT_API_URL
 
 from chapkit_flows.cli.output import say
@@ -40,6 +40,9 @@ def run_here(work: Coroutine[Any, Any, T], options: argparse.Namespace, *, follo
     try:
         with follow_run(options) if follow else nullcontext(), show_uploads(options):
             return asyncio.run(work)
+    except TerminationSignal as stop:
+        say("Stopped.")
+        raise SystemExit(128 + stop.signal) from None
     except (httpx.HTTPError, httpx.InvalidURL, ObjectNotFound, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "Failed to reach API" not in str(error):
             raise

@@ -18,6 +18,7 @@ from chapkit_flows.flows.predict import predict
 from chapkit_flows.flows.results import BacktestResult, PredictResult, RetrainResult, TrainResult, ValidateResult
 from chapkit_flows.flows.retrain import retrain
 from chapkit_flows.flows.runners import make_task_runner
+from chapkit_flows.flows.settle import settle_after
 from chapkit_flows.flows.train import train
 from chapkit_flows.flows.validate import validate
 from chapkit_flows.models.contract import ModelContract
@@ -203,6 +204,9 @@ class Model(ModelContract):
             name=f"{self.name}-{name}",
             validate_parameters=True,
             persist_result=False,
+            # Called by the runner, when the process of the run could not record how it ended.
+            on_crashed=[settle_after],
+            on_cancellation=[settle_after],
             # Nothing is written there. Without it each run asks the server for its default result storage, twice,
             # through clients of their own: a fifth of the time of a small run.
             result_storage=get_current_settings().results.local_storage_path,

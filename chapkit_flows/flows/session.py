@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from prefect.client.orchestration import get_client
 from prefect.context import FlowRunContext
+from prefect.exceptions import TerminationSignal
 from prefect.logging import get_run_logger
 
 from chapkit_flows.artifacts.manifests import artifact_manifest
@@ -17,12 +18,16 @@ from chapkit_flows.configs.block import ModelConfig
 from chapkit_flows.configs.versions import config_version
 from chapkit_flows.data.sources import mask_uri
 from chapkit_flows.errors import ChapkitFlowsError, StoreUnavailable
+from chapkit_flows.flows.events import DatasetChange, announce, events_of_failure, events_of_success
 from chapkit_flows.flows.ingest import Fetched
+from chapkit_flows.flows.settle import find_dead, settle_dead
 from chapkit_flows.lineage.facts import Edge, Outcome, Reading, RunFact
+from chapkit_flows.lineage.readings import last_reading_of
 from chapkit_flows.lineage.record import finish, start
 from chapkit_flows.models.contract import ModelContract
 from chapkit_flows.refs import ArtifactRef, ConfigRef, RunRef, RunStatus, new_id, now
 from chapkit_flows.resources import Resources, open_resources
+from chapkit_flows.settings import ChapkitFlowsSettings
 
 MAX_ERROR = 4000
 TIMED_OUT = (
@@ -51,8 +56,12 @@ class RunSession:
         self.metrics: dict[str, float] = {}
         given = {name: value for name, value in parameters.items() if value is not None}
         self.parameters = {name: mask_uri(value) if isinstance(value, str) else value for name, value in given.items()}
+        self.changes: list[DatasetChange] = []
         self.config: ConfigRef | None = None
+        self._began_done = False
+        self._dead: list[RunFact] = []
         self._flow = flow
+        self._settings: ChapkitFlowsSettings
         self._ingested: set[str] = set()
         self.resources: Resources
         self.fact: RunFact
@@ -60,6 +69,8 @@ class RunSession:
     async def __aenter__(self) -> Self:
         await name_run(self.model.name)
         await asyncio.to_thread(self._open)
+        if self._dead:
+            await settle_dead(self.resources, self._dead)
         return self
 
     async def __aexit__(
@@ -70,13 +81,16 @@ class RunSession:
             self.outputs = [edge for edge in self.outputs if edge.artifact.status == "failed"]
             limit = _passed_limit(error)
             status = _status(error) if limit is None else "failed"
-            text = f"{type(error).__name__}: {error}" if limit is None else TIMED_OUT.format(limit)
             try:
                 # Not in a thread: this must also work while the task is being cancelled.
-                self._record(status, text[:MAX_ERROR])
+                self._record(status, _describe(error, status, limit)[:MAX_ERROR])
             except ChapkitFlowsError as second:
                 # It must not hide why the run failed.
                 get_run_logger().error("The run could not be recorded as %s: %s", status, second)
+                return
+            announce(events_of_failure(self.fact, error, self.changes), get_run_logger(), self._settings)
+        elif not self._began_done:
+            announce(events_of_success(self.fact, self.changes), get_run_logger(), self._settings)
 
     @property
     def done(self) -> bool:
@@ -94,6 +108,9 @@ class RunSession:
         self.inputs.append(Edge(role=role, artifact=artifact))
         reading = fetched.reading(self.fact.id, role, artifact) if fetched is not None else None
         if reading is not None:
+            previous = last_reading_of(self.resources.database, reading.uri_digest)
+            if previous is not None and previous.artifact_id != artifact.id:
+                self.changes.append(DatasetChange(reading=reading, artifact=artifact, previous=previous))
             self.readings.append(reading)
         if ingested:
             self._ingested.add(artifact.id)
@@ -107,7 +124,8 @@ class RunSession:
         return await asyncio.to_thread(self._record, "completed")
 
     def _open(self) -> None:
-        self.resources = open_resources()
+        self._settings = ChapkitFlowsSettings()
+        self.resources = open_resources(self._settings)
         context = FlowRunContext.get()
         flow_run = context.flow_run if context else None
         run = RunRef(
@@ -120,6 +138,8 @@ class RunSession:
             parameters=self.parameters,
         )
         self.fact = start(self.resources.database, run)
+        self._began_done = self.done
+        self._dead = find_dead(self.resources.database, self.model.name, besides=self.fact.id)
 
     def _record(self, status: RunStatus, error: str | None = None) -> RunFact:
         outcome = Outcome(
@@ -203,6 +223,17 @@ def _passed_limit(error: BaseException) -> float | None:
 
 
 def _status(error: BaseException) -> RunStatus:
-    if isinstance(error, asyncio.CancelledError | KeyboardInterrupt):
+    """How a run ended; Prefect raises a signal wherever the process happens to be, or cancels what it waits for."""
+    if isinstance(error, asyncio.CancelledError | KeyboardInterrupt | TerminationSignal):
         return "cancelled"
     return "failed" if isinstance(error, Exception) else "crashed"
+
+
+def _describe(error: BaseException, status: RunStatus, limit: float | None) -> str:
+    if isinstance(error, SystemExit):
+        # Prefect's console log ends the process once nobody reads it.
+        return f"The process was told to exit ({error.code}); the worker that read its output may be gone."
+    if isinstance(error, Exception) or status == "crashed":
+        return f"{type(error).__name__}: {error}"
+    reason = "The run was cancelled." if limit is None else TIMED_OUT.format(limit)
+    return "\n".join([reason, *getattr(error, "__notes__", [])])

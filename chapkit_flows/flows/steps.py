@@ -17,6 +17,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 import pandas as pd
 from prefect import task
 from prefect.cache_policies import NO_CACHE
+from prefect.exceptions import TerminationSignal
 from prefect.logging import get_run_logger
 
 from chapkit_flows.artifacts.codecs import load, save
@@ -43,7 +44,7 @@ from chapkit_flows.lineage.facts import RunFact
 from chapkit_flows.models.contract import ModelContract
 from chapkit_flows.models.runner import BaseModelRunner, Geo, initialised, settle
 from chapkit_flows.models.shell import ShellPrediction
-from chapkit_flows.models.worker import run_in_worker
+from chapkit_flows.models.worker import run_apart, run_in_worker
 from chapkit_flows.models.workspace import Workspace
 from chapkit_flows.refs import ArtifactRef, Diagnostic, Kind, new_id
 from chapkit_flows.settings import ChapkitFlowsSettings
@@ -72,7 +73,7 @@ def step(name: str, **options: Any) -> Callable[[Step[P, T]], Step[P, T]]:
 async def load_data(session: RunSession, uri: str, *, role: str, config: ModelConfig) -> Loaded:
     """Read a table, and keep its bytes in the store under their fingerprint."""
     async with _showing_unreadable(session.model, role):
-        loaded, artifact = await asyncio.to_thread(_load_table, session, uri, role=role, config=config)
+        loaded, artifact = await run_apart(_load_table, session, uri, role=role, config=config)
     log = get_run_logger()
     if loaded.panel is not None:
         log.info("Loaded %s: %s, %s", role, profile_line(loaded.panel.profile()), short(artifact.digest))
@@ -106,7 +107,7 @@ async def load_geo(session: RunSession, uri: str) -> Geo:
         return geo
 
     async with _showing_unreadable(session.model, "geo"):
-        geo = await asyncio.to_thread(work)
+        geo = await run_apart(work)
     get_run_logger().info("Loaded %d polygons", len(geo.features))
     return geo
 
@@ -245,7 +246,7 @@ async def store_model(session: RunSession, trained: Any, config: ModelConfig, da
         "prediction_periods": config.prediction_periods,
         "trained_on": data.profile(),
     }
-    artifact = await asyncio.to_thread(
+    artifact = await run_apart(
         _store,
         session,
         trained,
@@ -286,7 +287,7 @@ async def predict_future(
     """
     historic, future = inputs
     with tempfile.TemporaryDirectory(prefix="chapkit-flows-") as folder:
-        trained = await asyncio.to_thread(_load_trained, session, training.artifact, Path(folder))
+        trained = await run_apart(_load_trained, session, training.artifact, Path(folder))
         began = time.perf_counter()
         async with showing_progress(session, "predict_seconds"):
             returned = await _call_kept(
@@ -334,15 +335,13 @@ async def store_prediction(
     }
     facts["columns"] = len(predictions.columns) - 2
     put = partial(_store, session)
-    session.produced("prediction", await asyncio.to_thread(put, predictions, kind="prediction", metadata=facts))
+    session.produced("prediction", await run_apart(put, predictions, kind="prediction", metadata=facts))
     if workspace is not None:
         left = session.model.runner.describe(workspace)
-        session.produced(
-            "workspace", await asyncio.to_thread(put, workspace, kind="prediction_workspace", metadata=left)
-        )
+        session.produced("workspace", await run_apart(put, workspace, kind="prediction_workspace", metadata=left))
     spec = forecast_spec(historic.frame, predictions, target=session.model.target, start_of=period_start)
     picture = await asyncio.to_thread(render_png, spec)
-    session.produced("plot", await asyncio.to_thread(_store_picture, session, picture))
+    session.produced("plot", await run_apart(_store_picture, session, picture))
     get_run_logger().info("Stored the prediction: %s", profile_line(future.profile()))
     return Forecast(
         picture=picture,
@@ -391,6 +390,11 @@ async def _call_kept(session: RunSession, name: str, method: Callable[[BaseModel
     except ScriptFailed as failure:
         left = await asyncio.to_thread(_keep_failed, session, failure.workspace, kind)
         raise ScriptFailed(f"{failure}\n{left}", workspace=failure.workspace) from failure
+    except (asyncio.CancelledError, TerminationSignal) as stop:
+        # Not in a thread, for which nobody would wait.
+        if isinstance(stop.__cause__, ScriptFailed):
+            stop.add_note(_keep_failed(session, stop.__cause__.workspace, kind))
+        raise
 
 
 def _keep_failed(session: RunSession, workspace: Workspace, kind: Kind) -> str:

@@ -141,6 +141,22 @@ def oldest_running(database: Database, *, since: datetime) -> datetime | None:
         return session.scalar(query.order_by(col(RunRow.started_at)).limit(1))
 
 
+def running_before(database: Database, moment: datetime, model: str | None = None) -> list[RunFact]:
+    """The runs that started before a moment and are recorded as running, oldest first.
+
+    Args:
+        database: To read.
+        moment: The latest start.
+        model: Only runs of this model.
+    """
+    query = select(RunRow).where(col(RunRow.status) == "running", col(RunRow.started_at) < moment)
+    if model is not None:
+        query = query.where(col(RunRow.model) == model)
+    with database.read() as session:
+        rows = session.scalars(query.order_by(col(RunRow.id))).all()
+        return load_runs(session, rows) if rows else []
+
+
 def find_dataset(database: Database, digest: str, media_type: str) -> ArtifactRef | None:
     """The dataset with these bytes, if a run has recorded it."""
     query = select(ArtifactRow).where(col(ArtifactRow.ingest_key) == make_ingest_key(digest, media_type))

@@ -67,7 +67,15 @@ def readings(database: Database, uri: str, *, limit: int = 50, before: str | Non
 
 def last_reading(database: Database, uri: str) -> Reading | None:
     """The newest reading of a URI: its dataset is the current one; None if no run has read it."""
-    return next(iter(readings(database, uri, limit=1)), None)
+    return last_reading_of(database, uri_digest(uri))
+
+
+def last_reading_of(database: Database, digest: str) -> Reading | None:
+    """The newest reading of a URI with that `uri_digest`."""
+    query = select(ReadingRow).where(col(ReadingRow.uri_digest) == digest)
+    with database.read() as session:
+        row = session.scalars(page(query, col(ReadingRow.id), 1, None)).first()
+        return None if row is None else to_reading(row)
 
 
 def newer_readings(database: Database, artifact_ids: Iterable[str]) -> dict[str, list[Reading]]:

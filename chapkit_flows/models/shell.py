@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import shlex
@@ -186,13 +187,18 @@ class ShellModelRunner(BaseModelRunner):
         limit = self.project.timeout_seconds or ChapkitFlowsSettings().script_timeout_seconds
         log = _run_log()
         log.info("Running %s", shlex.join(arguments))
-        done = await run_command(
-            arguments,
-            folder=workspace.path,
-            timeout_seconds=limit,
-            log=log,
-            logs=workspace.path / ".run" / phase,
-        )
+        try:
+            done = await run_command(
+                arguments,
+                folder=workspace.path,
+                timeout_seconds=limit,
+                log=log,
+                logs=workspace.path / ".run" / phase,
+            )
+        except asyncio.CancelledError as stop:
+            raise ScriptFailed(
+                f"The {phase} command was stopped: the run was cancelled.", workspace=workspace
+            ) from stop
         finished = replace(workspace, exit_code=done.returncode, stdout=done.stdout, stderr=done.stderr)
         if done.timed_out:
             reason = f"ran longer than {limit:g} seconds and was stopped"

@@ -21,8 +21,10 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 # Where any exception must be caught, and why.
 BROAD_HANDLERS = {
+    "chapkit_flows/flows/events.py": "a hook of somebody else can fail in any way",
     "chapkit_flows/flows/steps.py": "the model's own code can fail in any way",
     "chapkit_flows/lineage/engine.py": "closes the connections, then raises again",
+    "chapkit_flows/models/worker.py": "the model's own code can fail in any way: raised again where it is awaited",
     "chapkit_flows/models/discovery.py": "importing the user's file can fail in any way",
 }
 # Where a module is imported by name when it is first needed, and why.

@@ -1,0 +1,83 @@
+"""Runs whose process was killed, and how lineage learns of their end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+from command_line import CommandLine, model, write_tables
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from server_api import connect
+
+from chapkit_flows import load_model, open_resources
+from chapkit_flows.lineage.facts import RunFact
+from chapkit_flows.lineage.query import get_run
+from chapkit_flows.lineage.record import start
+from chapkit_flows.refs import RunRef, new_id, now
+
+Begin = Callable[[str | None], RunFact]
+
+
+def _set_state(api: httpx.Client, flow_run_id: str, state: str) -> None:
+    body = {"state": {"type": state, "name": state.title(), "message": "by hand"}, "force": True}
+    api.post(f"/flow_runs/{flow_run_id}/set_state", json=body).raise_for_status()
+
+
+@pytest.fixture
+def begin(server: str, home: Path) -> Begin:
+    """Record a run that began an hour ago and never ended; its flow run ends in a state, or does not."""
+
+    def work(state: str | None) -> RunFact:
+        with connect(server) as api:
+            flow = api.post("/flows/", json={"name": "killed"}).raise_for_status().json()["id"]
+            flow_run_id = api.post("/flow_runs/", json={"flow_id": flow}).raise_for_status().json()["id"]
+            _set_state(api, flow_run_id, "RUNNING")
+            if state is not None:
+                _set_state(api, flow_run_id, state)
+        run = RunRef(id=new_id(), flow="train", model="mean", flow_run_id=flow_run_id)
+        return start(open_resources().database, replace(run, started_at=now() - timedelta(hours=1)))
+
+    return work
+
+
+@pytest.mark.parametrize(
+    ("state", "status"), [("CRASHED", "crashed"), ("CANCELLED", "cancelled"), ("FAILED", "failed")]
+)
+def test_settled_as_the_server_says(begin: Begin, cli: CommandLine, state: str, status: str) -> None:
+    """A run that is recorded as running ends in lineage as it ended on the server; what lies in the store agrees."""
+    run = begin(state)
+    ended = cli("runs", "settle", "--json")
+    resources = open_resources()
+    settled = get_run(resources.database, run.id)
+    assert (status, f"Prefect says {state.title()}: by hand") == (settled.status, settled.error)
+    assert [settled.to_dict()] == ended.json["settled"]
+    assert settled.to_dict() == resources.store.read_manifest(f"runs/{run.id}")
+    assert [] == cli("runs", "settle", "--json").json["settled"]
+
+
+def test_what_runs_is_left_alone(begin: Begin, cli: CommandLine) -> None:
+    """A run that goes on, and one of which the server knows nothing, stay as they are."""
+    runs = [begin(None)]
+    unknown = RunRef(id=new_id(), flow="train", model="mean", flow_run_id="0b5e6a52-4a9e-4a2f-8a44-9a6a4b2a4f00")
+    runs.append(start(open_resources().database, unknown))
+    ended = cli("runs", "settle", "--json").json
+    assert ([], sorted(run.id for run in runs)) == (ended["settled"], sorted(ended["running"]))
+
+
+def test_next_run_of_the_model_settles_the_last(begin: Begin, tmp_path: Path) -> None:
+    """A model that runs again records how its killed run ended."""
+    run = begin("CRASHED")
+    mean = load_model(model("mean"))
+    mean.train(mean.config(), str(write_tables(tmp_path)["training"]))
+    assert "crashed" == get_run(open_resources().database, run.id).status
+
+
+def test_nothing_to_settle_asks_no_server(home: Path, cli: CommandLine) -> None:
+    """Without a run that is recorded as running no server is asked, and so none need be there."""
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
+        ended = cli("runs", "settle")
+    assert (0, "0 settled, 0 running.\n") == (ended.code, ended.out)
