@@ -4,7 +4,8 @@
     ├── ConfigError
     │   ├── ConfigNotFound
     │   ├── InvalidConfig
-    │   └── InvalidBlockDocument
+    │   ├── InvalidBlockDocument
+    │   └── ConfigChanged
     ├── DataError
     │   ├── DataNotFound
     │   ├── UnreadableTable
@@ -80,6 +81,10 @@ class InvalidConfig(ConfigError):
 
 class InvalidBlockDocument(ConfigError):
     """A block document cannot be applied. It needs the keys block_type_slug, name and fields."""
+
+
+class ConfigChanged(ConfigError):
+    """Somebody else changed the saved config meanwhile. Look at it, and do it again."""
 
 
 class DataError(ChapkitFlowsError):

@@ -280,11 +280,33 @@ def _one_or_more(text: str) -> int:
     return int(text)
 
 
-def _add_operations(commands: Commands) -> None:
+def _add_blocks(commands: Commands) -> None:
     blocks = _add_group(commands, "blocks", "configs as YAML documents")
+    plan = _add(blocks, "plan", "blocks:plan", "show what apply would change on the Prefect server, and write nothing")
+    plan.add_argument(
+        "--exit-code", action="store_true", help="exit with 1 if something would change or was edited on the server"
+    )
     apply = _add(blocks, "apply", "blocks:apply", "register config types and save configs on the Prefect server")
-    apply.add_argument("path", metavar="PATH", type=Path, help="a YAML file, or a folder of them")
+    apply.add_argument("--dry-run", action="store_true", help="only show the plan")
+    apply.add_argument("--yes", action="store_true", help="delete without asking what --prune names")
+    apply.add_argument("--note", metavar="TEXT", help="what people should know, for the history of the configs")
+    pull = _add(blocks, "pull", "pull:pull", "write what was edited on the Prefect server back to the YAML files")
+    pull.add_argument("--new", action="store_true", help="make documents of saved configs that are in no file, too")
+    for parser in (plan, apply, pull):
+        parser.add_argument("path", metavar="PATH", type=Path, help="a YAML file, or a folder of them")
+    for parser in (plan, apply):
+        parser.add_argument(
+            "--prune", action="store_true", help="delete saved configs that are in no file, of the types in PATH only"
+        )
+    for parser, lost in ((apply, "the server"), (pull, "the file, too,")):
+        parser.add_argument(
+            "--overwrite", action="store_true", help=f"replace what was edited on {lost} since the last apply"
+        )
+        parser.add_argument("--by", metavar="NAME", help="who does it; default: your user name")
 
+
+def _add_operations(commands: Commands) -> None:
+    _add_blocks(commands)
     sample = _add(commands, "sample-data", "samples:make", "make a data set that fits a model, to try it")
     sample.add_argument("model", metavar="MODEL", help=MODEL_HELP)
     sample.add_argument("--out", metavar="FOLDER", type=Path, default=Path("sample-data"), help="default: %(default)s")

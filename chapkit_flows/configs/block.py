@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import Any, ClassVar
 
 from prefect.blocks.core import Block
@@ -10,6 +11,8 @@ from pydantic import AliasChoices, AliasPath, ConfigDict, Field, GetJsonSchemaHa
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
+
+from chapkit_flows.configs.references import show_references
 
 _OPTIONS = "additional_options"
 _NESTED = "user_option_values"
@@ -125,17 +128,31 @@ class ModelConfig(Block):
     def values(self, *, reveal: bool = False) -> dict[str, Any]:
         """The user's values by alias, as plain JSON types, options included.
 
+        References such as `${env:TOKEN}` are no secrets: they are given as they are.
+
         Args:
             reveal: Whether secret values are given as they are, not masked. Never store or show those.
         """
-        content = self.model_dump(
+        content = self._dump(reveal=reveal)
+        if not reveal and secret_fields(type(self)):
+            content = show_references(content, self._dump(reveal=True))
+        options = content.pop(_OPTIONS)
+        return {key: value for key, value in (options | content).items() if key not in _BLOCK_KEYS}
+
+    def _dump(self, *, reveal: bool) -> dict[str, Any]:
+        return self.model_dump(
             mode="json",
             by_alias=True,
             include=set(type(self).model_fields),
             context={"include_secrets": reveal},
         )
-        options = content.pop(_OPTIONS)
-        return {key: value for key, value in (options | content).items() if key not in _BLOCK_KEYS}
+
+
+@cache
+def secret_fields(config_type: type[ModelConfig]) -> tuple[str, ...]:
+    """The fields that are secret, or hold something that is."""
+    paths = config_type.model_json_schema().get("secret_fields", [])
+    return tuple(dict.fromkeys(path.split(".")[0] for path in paths))
 
 
 def _declared_keys(config_type: type[ModelConfig]) -> set[str]:

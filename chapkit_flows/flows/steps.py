@@ -6,9 +6,9 @@ import asyncio
 import os
 import tempfile
 import time
-import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -36,11 +36,13 @@ from chapkit_flows.evaluation.charts import forecast_spec, quantile_table, rende
 from chapkit_flows.flows.check import Loaded, check_prediction, check_training, errors_first, has_errors
 from chapkit_flows.flows.ingest import UNREADABLE, fetch, keep, parse_geo, parse_table, unreadable
 from chapkit_flows.flows.predictions import check_predictions
+from chapkit_flows.flows.secrets import describe_failure, log_masked
 from chapkit_flows.flows.session import RunSession
 from chapkit_flows.flows.summary import Forecast, profile_line, publish_diagnostics, publish_summary, short
 from chapkit_flows.flows.training import Training, load_training
 from chapkit_flows.lineage.facts import RunFact
 from chapkit_flows.models.contract import ModelContract
+from chapkit_flows.models.masking import Mask
 from chapkit_flows.models.runner import BaseModelRunner, Geo, initialised, settle
 from chapkit_flows.models.shell import ShellPrediction
 from chapkit_flows.models.worker import run_in_worker
@@ -142,8 +144,11 @@ async def training_findings(
     if has_errors(findings) or data.panel is None:
         return findings
     frame = _own(data.panel)
-    said = await _call(model.runner, "on_validate_train", lambda runner: runner.on_validate_train(config, frame, geo))
-    return errors_first([*findings, *_findings_of("on_validate_train", said)])
+    mask = Mask(config)
+    said = await _call(
+        model.runner, "on_validate_train", lambda runner: runner.on_validate_train(config, frame, geo), mask
+    )
+    return errors_first([*findings, *_findings_of("on_validate_train", said, mask)])
 
 
 @step("validate")
@@ -173,10 +178,11 @@ async def prediction_findings(
     if has_errors(findings) or historic.panel is None or future.panel is None:
         return findings
     past, ahead = _own(historic.panel), _own(future.panel)
+    mask = Mask(config)
     said = await _call(
-        model.runner, "on_validate_predict", lambda runner: runner.on_validate_predict(config, past, ahead, geo)
+        model.runner, "on_validate_predict", lambda runner: runner.on_validate_predict(config, past, ahead, geo), mask
     )
-    return errors_first([*findings, *_findings_of("on_validate_predict", said)])
+    return errors_first([*findings, *_findings_of("on_validate_predict", said, mask)])
 
 
 def _own(panel: Panel) -> pd.DataFrame:
@@ -184,16 +190,18 @@ def _own(panel: Panel) -> pd.DataFrame:
     return panel.frame.copy(deep=False)
 
 
-def _findings_of(name: str, returned: Any) -> Sequence[Diagnostic]:
-    """What the model's own check returned, as findings.
+def _findings_of(name: str, returned: Any, mask: Mask) -> Sequence[Diagnostic]:
+    """What the model's own check returned, as findings; secrets masked.
 
     Raises:
         RunnerFailed: It is neither None, nor a Diagnostic, nor some of them.
     """
     found = [returned] if isinstance(returned, Diagnostic) else returned or ()
     if isinstance(found, Sequence) and all(isinstance(item, Diagnostic) for item in found):
-        return found
-    raise RunnerFailed(f"{name} returned {str(returned)[:80]!r}. Return a list of Diagnostic, which may be empty.")
+        return [replace(item, message=mask(item.message)) for item in found] if mask else found
+    raise RunnerFailed(
+        f"{name} returned {mask(str(returned))[:80]!r}. Return a list of Diagnostic, which may be empty."
+    )
 
 
 async def _stop_on_errors(model: ModelContract, findings: tuple[Diagnostic, ...]) -> None:
@@ -216,7 +224,10 @@ async def fit(session: RunSession, config: ModelConfig, data: Panel, geo: Geo | 
     """
     began = time.perf_counter()
     trained = await _call_kept(
-        session, "on_train", lambda runner: runner.on_train(config, _own(data), geo), kind="training_workspace"
+        session,
+        ("on_train", "training_workspace"),
+        lambda runner: runner.on_train(config, _own(data), geo),
+        Mask(config),
     )
     if trained is None:
         raise RunnerFailed(
@@ -286,9 +297,9 @@ async def predict_future(
         began = time.perf_counter()
         returned = await _call_kept(
             session,
-            "on_predict",
+            ("on_predict", "prediction_workspace"),
             lambda runner: runner.on_predict(config, trained, _own(historic), _own(future), geo),
-            kind="prediction_workspace",
+            Mask(config),
         )
     session.metrics["predict_seconds"] = time.perf_counter() - began
     return await asyncio.to_thread(_read_predictions, session, returned, future)
@@ -361,8 +372,10 @@ async def publish(session: RunSession, *, parent: RunFact | None = None, forecas
     await publish_summary(session.fact, parent=parent, forecast=forecast)
 
 
-async def _call(runner: BaseModelRunner, name: str, method: Callable[[BaseModelRunner], T | Awaitable[T]]) -> T:
-    """Call the model's own code in a worker thread, and say where in it an exception came from."""
+async def _call(
+    runner: BaseModelRunner, name: str, method: Callable[[BaseModelRunner], T | Awaitable[T]], mask: Mask
+) -> T:
+    """Call the model's own code in a worker thread, and say where in it an exception came from; secrets masked."""
 
     async def work() -> T:
         async with initialised(runner):
@@ -374,17 +387,19 @@ async def _call(runner: BaseModelRunner, name: str, method: Callable[[BaseModelR
         raise
     except Exception as error:
         # The model's code is the user's: it can fail in any way.
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        raise RunnerFailed(
-            f"{name} failed: {type(error).__name__}: {error} ({place.filename}, line {place.lineno}). "
-            "The traceback is in the log of the run."
-        ) from error
+        message = describe_failure(name, error, mask)
+        if log_masked(error, mask):
+            raise RunnerFailed(message) from None  # Prefect would log the causes, which repeat a secret
+        raise RunnerFailed(message) from error
 
 
-async def _call_kept(session: RunSession, name: str, method: Callable[[BaseModelRunner], Any], *, kind: Kind) -> Any:
+async def _call_kept(
+    session: RunSession, what: tuple[str, Kind], method: Callable[[BaseModelRunner], Any], mask: Mask
+) -> Any:
     """Call the model's own code; what a failed command left becomes a failed artifact."""
+    name, kind = what
     try:
-        return await _call(session.model.runner, name, method)
+        return await _call(session.model.runner, name, method, mask)
     except ScriptFailed as failure:
         left = await asyncio.to_thread(_keep_failed, session, failure.workspace, kind)
         raise ScriptFailed(f"{failure}\n{left}", workspace=failure.workspace) from failure
