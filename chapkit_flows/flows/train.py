@@ -19,9 +19,9 @@ async def train(
     prediction_periods: int | None = None,
 ) -> TrainResult:
     """Load and fingerprint the data, validate, fit, store, record, publish."""
-    async with RunSession(model, "train", {"data": data, "geo": geo, "prediction_periods": prediction_periods}) as run:
+    given = {"data": data, "geo": geo, "prediction_periods": prediction_periods}
+    async with RunSession(model, "train", given, config=config) as run:
         if not run.done:
-            run.use_config(config)
             settings = with_horizon(config, resolve_horizon(config, prediction_periods))
             table = await steps.load_data(run, data, role="data", config=settings)
             polygons = await steps.load_geo(run, geo) if geo else None
