@@ -163,14 +163,15 @@ def rebuild_database(options: argparse.Namespace) -> int:
                 "runs": made.runs,
                 "deletions": made.deletions,
                 "annotations": made.annotations,
+                "configs": made.configs,
                 "findings": findings,
             }
         )
     else:
         print_diagnostics(made.findings)
         print_line(
-            f"{made.runs} runs, {made.deletions} deletions, {made.annotations} tags and notes recorded in "
-            f"{resources.database.url}."
+            f"{made.runs} runs, {made.deletions} deletions, {made.annotations} tags and notes, "
+            f"{made.configs} versions of saved configs recorded in {resources.database.url}."
         )
     return 1 if made.findings else 0
 

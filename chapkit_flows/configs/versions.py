@@ -25,6 +25,15 @@ def config_version(config: ModelConfig) -> ConfigRef:
     )
 
 
+def is_saved(config: ModelConfig) -> bool:
+    """Whether a config came from a saved block, under whose name its content is a version.
+
+    One that was changed for a run, and one of an earlier run, has the name of the block, but not its id.
+    """
+    named = config._block_document_id is not None and config._block_document_name is not None
+    return named and not config._is_anonymous
+
+
 def restore_config(ref: ConfigRef, config_type: type[C]) -> C:
     """Build the config of a version again.
 

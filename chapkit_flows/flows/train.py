@@ -20,9 +20,9 @@ async def train(
     prediction_periods: int | None = None,
 ) -> TrainResult:
     """Load and fingerprint the data, validate, fit, store, record, publish."""
-    async with RunSession(model, "train", {"data": data, "geo": geo, "prediction_periods": prediction_periods}) as run:
+    given = {"data": data, "geo": geo, "prediction_periods": prediction_periods}
+    async with RunSession(model, "train", given, config=config) as run:
         if not run.done:
-            run.use_config(config)
             settings = with_horizon(config, resolve_horizon(config, prediction_periods))
             settings = await with_secrets(model.name, settings)
             table = await steps.load_data(run, data, role="data", config=settings)

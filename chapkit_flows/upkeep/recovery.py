@@ -10,9 +10,17 @@ from typing import Any
 
 from chapkit_flows.errors import ArtifactNotFound, DigestMismatch, LineageError, ObjectMissing
 from chapkit_flows.lineage.annotations import restore_annotations
+from chapkit_flows.lineage.configs import MANIFESTS, restore_entries
 from chapkit_flows.lineage.deletions import record_deletions
 from chapkit_flows.lineage.engine import Database
-from chapkit_flows.lineage.facts import Deletion, RunFact, annotation_from_dict, deletion_from_dict, run_from_dict
+from chapkit_flows.lineage.facts import (
+    Deletion,
+    RunFact,
+    annotation_from_dict,
+    deletion_from_dict,
+    entry_from_dict,
+    run_from_dict,
+)
 from chapkit_flows.lineage.query import consumers
 from chapkit_flows.lineage.record import restore_runs
 from chapkit_flows.refs import Diagnostic
@@ -32,12 +40,14 @@ class Rebuilt:
         runs: Runs that the database did not have.
         deletions: Entries of the trash that it did not have.
         annotations: Tags and notes that it did not have.
+        configs: Entries of the history of named configs that it did not have.
         findings: Manifests that cannot be read.
     """
 
     runs: int
     deletions: int
     annotations: int
+    configs: int
     findings: tuple[Diagnostic, ...]
 
 
@@ -52,6 +62,9 @@ def rebuild(resources: Resources) -> Rebuilt:
         LineageError: The database cannot be written.
     """
     findings: list[Diagnostic] = []
+    configs = 0
+    for documents in _read_pages(resources, MANIFESTS, findings):
+        configs += _restore_configs(resources, documents, findings)
     runs = 0
     for documents in _read_pages(resources, "runs", findings):
         facts = [fact for name, document in documents if (fact := _read_run(name, document, findings)) is not None]
@@ -66,7 +79,24 @@ def rebuild(resources: Resources) -> Rebuilt:
     annotations = 0
     for documents in _read_pages(resources, ANNOTATIONS, findings):
         annotations += sum(_restore_annotations(resources, name, document, findings) for name, document in documents)
-    return Rebuilt(runs=runs, deletions=deletions, annotations=annotations, findings=tuple(findings))
+    return Rebuilt(runs=runs, deletions=deletions, annotations=annotations, configs=configs, findings=tuple(findings))
+
+
+def _restore_configs(
+    resources: Resources, documents: Sequence[tuple[str, dict[str, Any]]], findings: list[Diagnostic]
+) -> int:
+    """Before the runs: a config version keeps the name and the time of its first use."""
+    readable, entries = [], []
+    for name, document in documents:
+        try:
+            entry, digest = entry_from_dict(document["entry"]), document["version"]["digest"]
+            if digest != entry.digest:
+                raise LineageError(f"it holds the content {digest} of another version than {entry.digest}")
+            entries.append(entry)
+            readable.append(document)
+        except (LineageError, KeyError, TypeError) as error:
+            findings.append(_unreadable(name, error))
+    return restore_entries(resources.database, readable, entries)
 
 
 def _restore_annotations(resources: Resources, name: str, document: dict[str, Any], findings: list[Diagnostic]) -> int:
