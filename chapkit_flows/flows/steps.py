@@ -21,6 +21,7 @@ from prefect.logging import get_run_logger
 
 from chapkit_flows.artifacts.codecs import load, save
 from chapkit_flows.configs.block import ModelConfig
+from chapkit_flows.configs.rules import check_rules
 from chapkit_flows.data.panels import Panel
 from chapkit_flows.data.periods import period_start
 from chapkit_flows.data.tables import read_table
@@ -175,6 +176,7 @@ async def prediction_findings(
 ) -> tuple[Diagnostic, ...]:
     """All findings about prediction inputs; the model itself is asked once nothing else is wrong."""
     findings = check_prediction(model, historic, future, geo, periods=config.prediction_periods, asked=asked)
+    findings = errors_first([*findings, *check_rules(config)])
     if has_errors(findings) or historic.panel is None or future.panel is None:
         return findings
     past, ahead = _own(historic.panel), _own(future.panel)
