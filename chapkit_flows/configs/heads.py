@@ -173,9 +173,9 @@ def _mask(value: Any, path: list[str]) -> None:
 
 def _masked(value: Any, *, whole: bool) -> Any:
     """As pydantic writes a secret: nothing stays nothing."""
-    if value is None or not value:
-        return None if value is None else ""
-    return [_masked(item, whole=False) for item in value] if isinstance(value, list) and not whole else MASK
+    if isinstance(value, list) and not whole:
+        return [_masked(item, whole=False) for item in value]
+    return None if value is None else MASK if value else ""
 
 
 def is_masked(value: Any) -> bool:
