@@ -102,12 +102,13 @@ class _Patcher:
                 if value is not REMOVED:
                     yield self._add(node, key, _wrapped(edit.path[depth + 1 :], value))
                 return
+            assert isinstance(node, yaml.MappingNode)
             if last and value is REMOVED:
                 yield self._remove(node, [part for entry in entries for part in entry], entries.index(found) * 2, 2)
             elif last:
-                yield from self._replace(*found, value)
+                yield from self._replace(found[0], found[1], value)
             elif not isinstance(found[1], yaml.MappingNode):
-                yield from self._replace(*found, _wrapped(edit.path[depth + 1 :], value))
+                yield from self._replace(found[0], found[1], _wrapped(edit.path[depth + 1 :], value))
                 return
             node = found[1]
 

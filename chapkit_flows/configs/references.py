@@ -71,7 +71,8 @@ def find_texts(value: Any, path: tuple[str, ...] = (), *, is_secret: bool = Fals
         yield Text(path, value, is_secret)
     elif isinstance(value, BaseModel):
         for name, field in type(value).model_fields.items():
-            yield from find_texts(getattr(value, name), (*path, field.alias or name), is_secret=is_secret)
+            inner = path if name == "additional_options" else (*path, field.alias or name)
+            yield from find_texts(getattr(value, name), inner, is_secret=is_secret)
     elif isinstance(value, dict):
         for key, item in value.items():
             yield from find_texts(item, (*path, str(key)), is_secret=is_secret)
