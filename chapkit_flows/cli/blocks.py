@@ -160,7 +160,7 @@ def _to_json(made: Plan, *, prune: bool) -> dict[str, Any]:
             {
                 "block": item.slug,
                 "action": "delete" if prune and item.action == "extra" else item.action,
-                "file": str(item.document.file) if item.document else None,
+                "file": _file(item),
                 "line": item.document.written.line if item.document and item.document.written else None,
                 "file_changed": item.file_changed,
                 "fields": [
@@ -174,14 +174,14 @@ def _to_json(made: Plan, *, prune: bool) -> dict[str, Any]:
 
 def _rows(made: Plan, written: Sequence[Written]) -> Iterator[tuple[str, str, str | None]]:
     """Each document with what became of it, and its file."""
-    done = {one.slug: one.change for one in written if one.document is not None}
+    done: dict[str, str] = {one.slug: one.change for one in written if one.document is not None}
     for item in made.documents:
-        change = done.get(item.slug) or (
-            "unchanged" if item.action in ("unchanged", "drifted", "extra") else "not written"
-        )
-        if item.action in ("drifted", "extra") and item.slug not in done:
-            change = item.action
-        yield item.slug, change, str(item.document.file) if item.document else None
+        due = item.action in ("create", "update")
+        yield item.slug, done.get(item.slug, "not written" if due else item.action), _file(item)
+
+
+def _file(item: PlannedDocument) -> str | None:
+    return str(item.document.file) if item.document else None
 
 
 def _type_rows(made: Plan, written: Sequence[Written]) -> list[tuple[str, str]]:

@@ -293,6 +293,9 @@ def _add_blocks(commands: Commands) -> None:
     apply.add_argument("--note", metavar="TEXT", help="what people should know, for the history of the configs")
     pull = _add(blocks, "pull", "pull:pull", "write what was edited on the Prefect server back to the YAML files")
     pull.add_argument("--new", action="store_true", help="make documents of saved configs that are in no file, too")
+    plan.epilog = "Exit codes: 0 done; 1 with --exit-code: apply would change something, or find it edited; 2 an error."
+    apply.epilog = "Exit codes: 0 done; 1 something was edited on the server, and left as it is; 2 an error."
+    pull.epilog = "Exit codes: 0 done; 1 something differs that was not written; 2 an error."
     for parser in (plan, apply, pull):
         parser.add_argument("path", metavar="PATH", type=Path, help="a YAML file, or a folder of them")
     for parser in (plan, apply):

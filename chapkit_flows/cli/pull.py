@@ -19,14 +19,14 @@ def pull(options: argparse.Namespace) -> int:
     author = Author(name=author_of(options))
     done = list(pull_plan(open_resources(), made, options.path, author, overwrite=options.overwrite, new=options.new))
     # What is on the server only, or in the file only, is no failure of a pull.
-    left = [item for item in done if item.action == "left" and item.changes]
+    left = [item for item in done if item.kept or (item.action == "left" and item.changes)]
     if options.json:
         print_json({"changed": sum(item.action in ("updated", "created") for item in done), "blocks": _to_json(done)})
         return 1 if left else 0
     for item in done:
         print_line("  ".join(str(part) for part in (f"{item.action:9}", item.slug, item.file) if part))
-        if item.action != "left":
-            for change in item.changes:
+        for change in item.changes if item.action != "left" else ():
+            if change.path not in item.kept:
                 print_line(f"           {describe_change(change)}")
         if item.note:
             print_line(f"           {item.note}")
@@ -45,6 +45,7 @@ def _to_json(done: list[Pulled]) -> list[dict[str, Any]]:
             "fields": [
                 {"field": change.path, "before": change.before, "after": change.after} for change in item.changes
             ],
+            "secrets_kept": list(item.kept),
         }
         for item in done
     ]

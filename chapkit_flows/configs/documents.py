@@ -56,7 +56,7 @@ class BlockDocument:
 
     def place(self, *path: str | int) -> str:
         """File and line of the document, or of what stands at a path in it."""
-        return f"{self.file}:{self.written.line_of(path)}" if self.written else str(self.file)
+        return f"{self.file}:{self.written.line_of(*path)}" if self.written else str(self.file)
 
 
 def read_documents(path: Path) -> list[BlockDocument]:
@@ -121,24 +121,24 @@ def _read_document(file: Path, written: YamlDocument, index: int) -> BlockDocume
     unknown = set(content) - set(KEYS)
     missing = {"block_type_slug", "name", "model"} - set(content)
     if unknown or missing:
-        line = min((written.line_of((key,)) for key in unknown), default=written.line)
+        line = min((written.line_of(key) for key in unknown), default=written.line)
         parts = [f"unknown key {key!r}" for key in sorted(map(str, unknown))]
         parts += [f"missing key {key!r}" for key in sorted(missing)]
         raise InvalidBlockDocument(f"{file}:{line}: {', '.join(parts)}. A document has the keys {', '.join(KEYS)}.")
     for key in ("block_type_slug", "name", "model"):
         if not isinstance(content[key], str):
             raise InvalidBlockDocument(
-                f"{file}:{written.line_of((key,))}: {key} must be text, not {content[key]!r}. Put it in quotes."
+                f"{file}:{written.line_of(key)}: {key} must be text, not {content[key]!r}. Put it in quotes."
             )
     fields = content.get("fields")
     if not isinstance(fields, dict | None):
         raise InvalidBlockDocument(
-            f"{file}:{written.line_of(('fields',))}: fields must be a mapping of names to values, not {fields!r}."
+            f"{file}:{written.line_of('fields')}: fields must be a mapping of names to values, not {fields!r}."
         )
     try:
         check_keys(fields or {})
     except InvalidConfig as error:
-        raise InvalidBlockDocument(f"{file}:{written.line_of(('fields',))}: fields: {error}") from error
+        raise InvalidBlockDocument(f"{file}:{written.line_of('fields')}: fields: {error}") from error
     if content.get("rules") is not None:
         fields = _with_rules(file, written, fields or {}, content["rules"])
     model = content["model"]
@@ -156,7 +156,7 @@ def _read_document(file: Path, written: YamlDocument, index: int) -> BlockDocume
 
 
 def _with_rules(file: Path, written: YamlDocument, fields: dict[str, Any], rules: Any) -> dict[str, Any]:
-    place = f"{file}:{written.line_of(('rules',))}"
+    place = f"{file}:{written.line_of('rules')}"
     if not isinstance(rules, list) or not all(isinstance(one, dict) for one in rules):
         raise InvalidBlockDocument(
             f"{place}: rules must be a list of mappings with the keys {', '.join(RULE_KEYS)}, not {rules!r}."

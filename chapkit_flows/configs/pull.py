@@ -27,7 +27,8 @@ class Pulled:
 
     Attributes:
         file: Where it stands.
-        changes: What differed: document against server.
+        changes: What differs: document against server.
+        kept: The paths of those changes that were not written, for they are secret.
         note: Why it was left as it is, or what was not written.
         written: The config that document and server now agree on; None if nothing was written.
     """
@@ -36,6 +37,7 @@ class Pulled:
     action: PullAction
     file: Path | None
     changes: tuple[FieldChange, ...] = ()
+    kept: tuple[str, ...] = ()
     note: str = ""
     written: ModelConfig | None = None
 
@@ -87,10 +89,10 @@ def _write(item: PlannedDocument, document: BlockDocument, there: ModelConfig) -
     changes = tuple(compare(item.config, there))
     values = _Sides(item.config.values(), there.values())
     edits = [Edit(path=_place(document, type(there), edit), value=edit.value) for edit in _edits(values, ())]
-    kept = [change.path for change in changes if _holds_mask(change.after)]
+    kept = tuple(change.path for change in changes if _holds_mask(change.after))
     note = f"secret values differ and are never written: {', '.join(kept)}" if kept else ""
     if not edits:
-        return Pulled(slug=item.slug, action="left", file=document.file, changes=changes, note=note)
+        return Pulled(slug=item.slug, action="left", file=document.file, changes=changes, kept=kept, note=note)
     try:
         text = edit_document(read_text(document.file), document.index, edits)
     except ConfigError as error:
@@ -101,6 +103,7 @@ def _write(item: PlannedDocument, document: BlockDocument, there: ModelConfig) -
         action="updated",
         file=document.file,
         changes=changes,
+        kept=kept,
         note=note,
         written=None if kept else there,
     )
@@ -165,7 +168,14 @@ def _add(plan: Plan, item: PlannedDocument, path: Path) -> Pulled:
     before = read_text(file) if file.exists() else ""
     write_whole(file, f"{before}{'' if before.endswith(chr(10)) else chr(10)}---\n{written}" if before else written)
     note = f"set {', '.join(hidden)}, or name where the secret is: the server's is not written" if hidden else ""
-    return Pulled(slug=item.slug, action="created", file=file, note=note, written=None if hidden else there)
+    return Pulled(
+        slug=item.slug,
+        action="created",
+        file=file,
+        kept=tuple(hidden),
+        note=note,
+        written=None if hidden else there,
+    )
 
 
 def _free(folder: Path, block_type: str, name: str) -> Path:

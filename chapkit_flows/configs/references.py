@@ -71,7 +71,8 @@ def find_texts(value: Any, path: tuple[str, ...] = (), *, is_secret: bool = Fals
         yield Text(path, value, is_secret)
     elif isinstance(value, BaseModel):
         for name, field in type(value).model_fields.items():
-            yield from find_texts(getattr(value, name), (*path, field.alias or name), is_secret=is_secret)
+            inner = path if name == "additional_options" else (*path, field.alias or name)
+            yield from find_texts(getattr(value, name), inner, is_secret=is_secret)
     elif isinstance(value, dict):
         for key, item in value.items():
             yield from find_texts(item, (*path, str(key)), is_secret=is_secret)
@@ -128,22 +129,20 @@ def replace_texts(value: Any, replacement: Callable[[str], str | None], *, is_se
 
 
 def show_references(masked: Any, revealed: Any) -> Any:
-    """Masked values, but for those that are references: these are no secrets."""
+    """Masked values, but for those that are references: these are no secrets.
+
+    A secret mapping keeps its keys, so that the masked config is one that its class accepts.
+    """
     if isinstance(masked, dict) and isinstance(revealed, dict):
         return {key: show_references(item, revealed.get(key)) for key, item in masked.items()}
     if isinstance(masked, list) and isinstance(revealed, list) and len(masked) == len(revealed):
         return [show_references(item, other) for item, other in zip(masked, revealed, strict=True)]
-    if masked == revealed:
-        return masked
-    if isinstance(revealed, dict | list):  # all of it is masked by one text
-        shown = _mask_all_else(revealed)
-        return shown if shown != _mask_all_else(revealed, show=False) else masked
-    return revealed if read_reference(revealed) is not None else masked
+    return masked if masked == revealed else _mask(revealed)
 
 
-def _mask_all_else(value: Any, *, show: bool = True) -> Any:
+def _mask(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _mask_all_else(item, show=show) for key, item in value.items()}
+        return {key: _mask(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_mask_all_else(item, show=show) for item in value]
-    return value if show and read_reference(value) is not None else MASK
+        return [_mask(item) for item in value]
+    return value if read_reference(value) is not None else MASK

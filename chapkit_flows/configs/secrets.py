@@ -153,10 +153,14 @@ def _is_masked(value: Any) -> bool:
     """Whether a value, or one within it, is what takes the place of a secret."""
     if isinstance(value, dict):
         return any(map(_is_masked, value.values()))
+    if isinstance(value, list):
+        return any(map(_is_masked, value))
     return isinstance(value, str) and len(value) >= 8 and set(value) == {"*"}
 
 
 def _unmasked(value: Any, source: Any) -> Any:
     if isinstance(value, dict) and isinstance(source, dict):
         return {key: _unmasked(item, source.get(key)) for key, item in value.items()}
+    if isinstance(value, list) and isinstance(source, list) and len(value) == len(source):
+        return [_unmasked(item, other) for item, other in zip(value, source, strict=True)]
     return source if source is not None and _is_masked(value) else value

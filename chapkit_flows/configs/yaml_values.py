@@ -14,7 +14,6 @@ from chapkit_flows.errors import InvalidConfig
 
 # Prefect's own keys of a stored block: in a config they would choose another block type, or be lost.
 RESERVED = ("block_type_slug", "_block_document_id", "_block_document_name", "_is_anonymous")
-Path = tuple[str | int, ...]
 _MOST = 100_000  # values in one document; a few nested anchors make billions
 _TAG = "tag:yaml.org,2002:"
 _READ = {f"{_TAG}{name}" for name in ("null", "bool", "int", "float", "str", "timestamp", "seq", "map", "merge")}
@@ -34,11 +33,12 @@ class YamlDocument:
 
     value: Any
     line: int
-    lines: Mapping[Path, int]
+    lines: Mapping[tuple[str, ...], int]
 
-    def line_of(self, path: Path) -> int:
+    def line_of(self, *path: object) -> int:
         """Where a value stands, or what it belongs to if it is not written."""
-        found = (self.lines.get(path[:length]) for length in range(len(path), 0, -1))
+        keys = tuple(map(str, path))
+        found = (self.lines.get(keys[:length]) for length in range(len(keys), 0, -1))
         return next((line for line in found if line is not None), self.line)
 
 
@@ -89,7 +89,7 @@ class _Reading:
         self._source = source
         self._loader = yaml.SafeLoader("")
         self._counts: dict[int, int | None] = {}  # None for those around the present one
-        self._lines: dict[Path, int] = {}
+        self._lines: dict[tuple[str, ...], int] = {}
 
     def read(self, node: yaml.Node) -> YamlDocument:
         line = node.start_mark.line + 1
@@ -102,7 +102,7 @@ class _Reading:
             raise _refusal(self._source, line, "not readable YAML: it is nested too deeply.") from error
         return YamlDocument(value=value, line=line, lines=self._lines)
 
-    def _count(self, node: yaml.Node, place: str, path: Path) -> int:
+    def _count(self, node: yaml.Node, place: str, path: tuple[str, ...]) -> int:
         """How many values stand in a node, written out."""
         if id(node) in self._counts:
             count = self._counts[id(node)]
@@ -115,8 +115,9 @@ class _Reading:
         if isinstance(node, yaml.ScalarNode):
             self._check_scalar(node, place)
         for key, item, inner in self._items(node):
-            self._lines[(*path, key)] = item.start_mark.line + 1
-            count += self._count(inner, repr(key) if isinstance(key, str) else place, (*path, key))
+            further = (*path, str(key))
+            self._lines[further] = item.start_mark.line + 1
+            count += self._count(inner, repr(key) if isinstance(key, str) else place, further)
         if count > _MOST:
             raise self._refuse(node, f"{place} has more than {_MOST} values. A config must be smaller.")
         self._counts[id(node)] = count
