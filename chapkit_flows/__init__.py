@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from chapkit_flows.flows.results import TrainResult as TrainResult
     from chapkit_flows.models.discovery import load_model as load_model
     from chapkit_flows.models.functional import FunctionalModelRunner as FunctionalModelRunner
+    from chapkit_flows.models.progress import report_progress as report_progress
     from chapkit_flows.models.runner import BaseModelRunner as BaseModelRunner
     from chapkit_flows.models.shell import ShellModelRunner as ShellModelRunner
     from chapkit_flows.models.workspace import Project as Project
@@ -41,6 +42,7 @@ _HOMES = {
     "TrainResult": "flows.results",
     "load_model": "models.discovery",
     "open_resources": "resources",
+    "report_progress": "models.progress",
     "rule": "configs.rules",
 }
 
