@@ -15,6 +15,7 @@ from command_line import MODELS, CommandLine, model, write_tables
 from server_api import connect
 
 from chapkit_flows import load_model, open_resources
+from chapkit_flows.configs.documents import read_documents
 from chapkit_flows.errors import ValidationFailed
 from chapkit_flows.lineage.query import get_run, list_runs
 from chapkit_flows.refs import Diagnostic
@@ -103,6 +104,24 @@ def test_change_for_one_run_is_checked(server: str, home: Path, tmp_path: Path, 
     data = write_tables(tmp_path / "data")["training"]
     ended = cli("train", model("mean"), "--data", data, "--config", name, "--set", "samples=6", "--json")
     assert [asdict(FOUND)] == ended.json["error"]["diagnostics"]
+
+
+@pytest.mark.usefixtures("home")
+def test_rule_that_was_edited_is_pulled(server: str, tmp_path: Path, cli: CommandLine, name: str) -> None:
+    """A rule that was edited on the server comes back to the rules of its document; a new document has its rules."""
+    file = tmp_path / "config.yaml"
+    file.write_text(DOCUMENT.replace("NAME", name).replace("samples: 6", "samples: 5"))
+    assert 0 == cli("blocks", "apply", file).code
+    config = load_model(model("mean")).config
+    edited = config(samples=5, validation_rules=[RULE | {"check": "samples <= 7"}])
+    edited.save(name, overwrite=True)
+    edited.save(f"{name}-new")
+    assert f"drifted    small-config/{name}" in cli("blocks", "plan", file).out
+    cli("blocks", "pull", file, "--new")
+    found = [one for one in read_documents(file) if one.slug.startswith(f"small-config/{name}")]
+    assert ["samples <= 7"] * 2 == [one.fields["validation_rules"][0]["check"] for one in found]
+    assert 2 <= file.read_text().count("rules:\n")
+    assert "validation_rules" not in file.read_text()
 
 
 def test_run_that_the_api_starts_is_checked(server: str, home: Path, tmp_path: Path, name: str) -> None:
