@@ -12,7 +12,7 @@ from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any, cast
 
-from sqlalchemy import delete, func, insert, select
+from sqlalchemy import bindparam, delete, func, insert, select
 from sqlalchemy.orm import Session
 from sqlmodel import col
 
@@ -250,17 +250,23 @@ def _merge(session: Session, standing: list[ConfigEntry], added: list[ConfigEntr
 
 def _load_last(session: Session, ref: ConfigRef) -> tuple[bool, ConfigEntryRow | None]:
     """Whether the content is known, and the last entry of the name: in one statement."""
-    known = select(col(ConfigVersionRow.digest)).where(col(ConfigVersionRow.digest) == ref.digest).scalar_subquery()
-    assert ref.name is not None
-    last = _entries_of(ref.block_type, ref.name).order_by(col(ConfigEntryRow.sequence).desc()).limit(1).subquery()
-    one = select(known.label("known")).subquery()
-    columns = list(last.c)
-    row = session.execute(select(one.c.known, *columns).select_from(one).outerjoin(last, last.c.id == last.c.id)).one()
-    found = dict(zip([column.key for column in columns], row[1:], strict=True))
-    return row[0] is not None, ConfigEntryRow(**found) if found["id"] is not None else None
+    known, *values = session.execute(
+        _LAST, {"digest": ref.digest, "block_type": ref.block_type, "name": ref.name}
+    ).one()
+    found = dict(zip(_COLUMNS, values, strict=True))
+    return known is not None, ConfigEntryRow(**found) if found["id"] is not None else None
 
 
-def _entries_of(block_type: str, name: str) -> Any:
+def _select_last() -> Any:
+    known = select(col(ConfigVersionRow.digest)).where(col(ConfigVersionRow.digest) == bindparam("digest"))
+    one = select(known.scalar_subquery().label("known")).subquery()
+    entries = _entries_of(bindparam("block_type"), bindparam("name"))
+    last = entries.order_by(col(ConfigEntryRow.sequence).desc()).limit(1).subquery()
+    columns = [last.c[name] for name in _COLUMNS]
+    return select(one.c.known, *columns).select_from(one).outerjoin(last, last.c.id == last.c.id)
+
+
+def _entries_of(block_type: Any, name: Any) -> Any:
     return select(ConfigEntryRow).where(col(ConfigEntryRow.block_type) == block_type, col(ConfigEntryRow.name) == name)
 
 
@@ -278,3 +284,7 @@ def _to_entry(row: ConfigEntryRow) -> ConfigEntry:
         restored=row.restored,
         created_at=row.created_at,
     )
+
+
+_COLUMNS = tuple(ConfigEntryRow.model_fields)
+_LAST = _select_last()  # built once: every run asks for it

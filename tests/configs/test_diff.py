@@ -6,10 +6,13 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chapkit_flows.configs.diff import describe, diff, markdown, patch
+
+# Threads of Prefect's client, which other tests have started, may draw random numbers meanwhile.
+pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module")
 
 scalars = st.none() | st.booleans() | st.integers(-3, 3) | st.sampled_from([0.0, 1.0, 2.5]) | st.sampled_from("ab1")
 contents = st.recursive(
@@ -21,18 +24,21 @@ def text(value: Any) -> str:
     return json.dumps(value, sort_keys=True)
 
 
+@settings(deadline=None)
 @given(contents, contents)
 def test_differences_applied_give_the_other(before: Any, after: Any) -> None:
     """What differs, applied to the first content, gives the second."""
     assert text(after) == text(patch(before, diff(before, after)))
 
 
+@settings(deadline=None)
 @given(contents, contents)
 def test_only_equal_contents_have_no_difference(before: Any, after: Any) -> None:
     """There is a difference if and only if the JSON texts differ."""
     assert (text(before) == text(after)) == (diff(before, after) == [])
 
 
+@settings(deadline=None)
 @given(st.lists(scalars, max_size=8), st.randoms())
 def test_order_alone_is_only_moves(items: list[Any], random: Any) -> None:
     """A list in another order has moves, and nothing else."""
