@@ -230,6 +230,8 @@ def read_saved(config_type: type[ModelConfig], saved: SavedBlock) -> ModelConfig
 def compare(before: ModelConfig, after: ModelConfig) -> Iterator[FieldChange]:
     """What differs between two configs of a type, by path; secret values are compared, and masked."""
     values = (before.values(reveal=True), after.values(reveal=True))
+    if repr(values[0]) == repr(values[1]):
+        return
     yield from _compare(values, (before.values(), after.values()), ())
 
 
