@@ -1,4 +1,4 @@
-"""Run all benchmarks against one local Prefect server: python bench/run.py [flows|data|store|lineage|upkeep|blocks …]"""
+"""Run all benchmarks against one local Prefect server: python bench/run.py [flows|data|store|lineage|upkeep|blocks]"""
 
 from __future__ import annotations
 
