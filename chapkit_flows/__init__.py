@@ -10,12 +10,14 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from chapkit_flows.configs.block import ModelConfig as ModelConfig
     from chapkit_flows.configs.location import ArtifactLocation as ArtifactLocation
+    from chapkit_flows.configs.rules import rule as rule
     from chapkit_flows.errors import ChapkitFlowsError as ChapkitFlowsError
     from chapkit_flows.flows.model import Model as Model
     from chapkit_flows.flows.results import PredictResult as PredictResult
     from chapkit_flows.flows.results import TrainResult as TrainResult
     from chapkit_flows.models.discovery import load_model as load_model
     from chapkit_flows.models.functional import FunctionalModelRunner as FunctionalModelRunner
+    from chapkit_flows.models.progress import report_progress as report_progress
     from chapkit_flows.models.runner import BaseModelRunner as BaseModelRunner
     from chapkit_flows.models.shell import ShellModelRunner as ShellModelRunner
     from chapkit_flows.models.workspace import Project as Project
@@ -40,6 +42,8 @@ _HOMES = {
     "TrainResult": "flows.results",
     "load_model": "models.discovery",
     "open_resources": "resources",
+    "report_progress": "models.progress",
+    "rule": "configs.rules",
 }
 
 __all__ = list(_HOMES)

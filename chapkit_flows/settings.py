@@ -40,6 +40,10 @@ class ChapkitFlowsSettings(PrefectBaseSettings):
     script_timeout_seconds: Annotated[
         float, Field(gt=0, description="A command of a shell model that runs longer than this is stopped.")
     ] = 6 * 3600.0
+    progress_seconds: Annotated[
+        float,
+        Field(ge=0, description="A run whose model takes longer than this shows its progress, so often; 0 never does."),
+    ] = 5.0
     allow_pickle: Annotated[
         bool,
         Field(description="Whether a trained model that is kept as a pickle may be loaded: reading one runs code."),

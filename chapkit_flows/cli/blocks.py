@@ -9,14 +9,15 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from chapkit_flows.cli.annotations import author_of
-from chapkit_flows.cli.output import print_json, print_line, print_table, say, show_error
+from chapkit_flows.cli.output import print_diagnostics, print_json, print_line, print_table, say, show_error
 from chapkit_flows.cli.runs import find_model
 from chapkit_flows.cli.server import run_here
-from chapkit_flows.configs.documents import build_configs, read_documents
+from chapkit_flows.configs.documents import build_configs, check_configs, read_documents
 from chapkit_flows.configs.plan import FieldChange, Plan, PlannedDocument, Written
 from chapkit_flows.configs.references import MASK
-from chapkit_flows.errors import ChapkitFlowsError, ConfigError
+from chapkit_flows.errors import ChapkitFlowsError, ConfigError, ValidationFailed
 from chapkit_flows.flows.applying import Author, apply_plan, plan_documents
+from chapkit_flows.flows.check import errors_first, has_errors
 from chapkit_flows.lineage.engine import open_database
 from chapkit_flows.resources import open_resources
 from chapkit_flows.settings import ChapkitFlowsSettings
@@ -73,6 +74,10 @@ def apply(options: argparse.Namespace) -> int:
 def make_plan(options: argparse.Namespace) -> Plan:
     """Read the documents at PATH, check them all, and compare them with the server."""
     configs = build_configs(read_documents(options.path), lambda reference: find_model(reference).config)
+    findings = errors_first(check_configs(configs))
+    if has_errors(findings):
+        raise ValidationFailed(findings)
+    print_diagnostics(findings, to_stderr=True)
     database = open_database(ChapkitFlowsSettings().resolved_database_url())
     return run_here(plan_documents(database, configs), options, follow=False)
 

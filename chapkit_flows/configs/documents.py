@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,15 @@ from pydantic import TypeAdapter, ValidationError
 
 from chapkit_flows.configs.block import ModelConfig
 from chapkit_flows.configs.references import find_trouble
+from chapkit_flows.configs.rules import FIELD, check_rules, read_rules
+from chapkit_flows.configs.rules import KEYS as RULE_KEYS
 from chapkit_flows.configs.versions import explain
 from chapkit_flows.configs.yaml_values import YamlDocument, check_keys, read_yaml
 from chapkit_flows.errors import ConfigNotFound, InvalidBlockDocument, InvalidConfig, ModelError
+from chapkit_flows.refs import Diagnostic
 
-KEYS = ("block_type_slug", "name", "fields", "model")
+KEYS = ("block_type_slug", "name", "fields", "model", "rules")
+_NO_FIELDS = ("additional_options", FIELD)
 _NAME: TypeAdapter[str] = TypeAdapter(BlockDocumentName)
 
 
@@ -135,6 +139,8 @@ def _read_document(file: Path, written: YamlDocument, index: int) -> BlockDocume
         check_keys(fields or {})
     except InvalidConfig as error:
         raise InvalidBlockDocument(f"{file}:{written.line_of('fields')}: fields: {error}") from error
+    if content.get("rules") is not None:
+        fields = _with_rules(file, written, fields or {}, content["rules"])
     model = content["model"]
     if ".py" in model and not Path(model).expanduser().is_absolute():
         model = str(file.parent.resolve() / model)
@@ -147,6 +153,17 @@ def _read_document(file: Path, written: YamlDocument, index: int) -> BlockDocume
         index=index,
         written=written,
     )
+
+
+def _with_rules(file: Path, written: YamlDocument, fields: dict[str, Any], rules: Any) -> dict[str, Any]:
+    place = f"{file}:{written.line_of('rules')}"
+    if not isinstance(rules, list) or not all(isinstance(one, dict) for one in rules):
+        raise InvalidBlockDocument(
+            f"{place}: rules must be a list of mappings with the keys {', '.join(RULE_KEYS)}, not {rules!r}."
+        )
+    if FIELD in fields:
+        raise InvalidBlockDocument(f"{place}: rules stand here and in fields, {FIELD}. Write them in one place.")
+    return {**fields, FIELD: rules}
 
 
 def build_configs(
@@ -194,11 +211,23 @@ def _build(document: BlockDocument, config_type: type[ModelConfig], slug: str) -
         raise InvalidConfig(f"{place}: {explain(error)}. Correct it; {_fields_of(config_type)}") from None
     for found in find_trouble(config):
         raise InvalidConfig(f"{document.place('fields', *found.path)}: {'.'.join(found.path)}: {found.text}")
+    for trouble in read_rules(config)[1]:
+        path = (trouble.index,) if trouble.key is None else (trouble.index, trouble.key)
+        raise InvalidConfig(f"{document.place('rules', *path)}: {trouble.text}")
     return config
 
 
+def check_configs(configs: Sequence[tuple[BlockDocument, ModelConfig]]) -> list[Diagnostic]:
+    """What the rules find in the configs of documents: the findings of a run, with the place of the document."""
+    return [
+        replace(found, message=f"{document.place()}: {document.slug}: {found.message}")
+        for document, config in configs
+        for found in check_rules(config)
+    ]
+
+
 def _fields_of(config_type: type[ModelConfig]) -> str:
-    names = [found.alias or name for name, found in config_type.model_fields.items() if name != "additional_options"]
+    names = [found.alias or name for name, found in config_type.model_fields.items() if name not in _NO_FIELDS]
     return f"{config_type.__name__} has the fields {', '.join(names)}."
 
 

@@ -15,6 +15,7 @@ from chapkit_flows.configs.documents import BlockDocument, read_text
 from chapkit_flows.configs.edits import REMOVED, Edit, edit_document, write_whole
 from chapkit_flows.configs.plan import FieldChange, Plan, PlannedDocument, compare, read_saved
 from chapkit_flows.configs.references import MASK
+from chapkit_flows.configs.rules import FIELD
 from chapkit_flows.errors import ConfigError
 
 PullAction = Literal["updated", "created", "unchanged", "left"]
@@ -139,6 +140,8 @@ def _holds_mask(value: Any) -> bool:
 def _place(document: BlockDocument, config_type: type[ModelConfig], edit: Edit) -> tuple[str, ...]:
     """Where in the document a value stands: a field may be written by its name or an alias, an option further in."""
     first, *rest = edit.path
+    if first == FIELD and document.written is not None and FIELD not in (document.written.value.get("fields") or {}):
+        return ("rules", *rest)
     written = document.fields
     for name, field in config_type.model_fields.items():
         if first in (name, field.alias, field.serialization_alias):
@@ -158,12 +161,14 @@ def _add(plan: Plan, item: PlannedDocument, path: Path) -> Pulled:
     name = str(item.saved.name)
     file = path if path.is_file() else _free(path, like.document.block_type_slug, name)
     hidden: list[str] = []
+    values = there.values()
+    rules = values.pop(FIELD, None)
     content = {
         "block_type_slug": like.document.block_type_slug,
         "name": name,
         "model": _model_from(like.document, file),
-        "fields": _with_references(there.values(), (), hidden),
-    }
+        "fields": _with_references(values, (), hidden),
+    } | ({"rules": rules} if rules else {})
     written = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
     before = read_text(file) if file.exists() else ""
     write_whole(file, f"{before}{'' if before.endswith(chr(10)) else chr(10)}---\n{written}" if before else written)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -15,14 +15,13 @@ C = TypeVar("C", bound=ModelConfig)
 
 def config_version(config: ModelConfig) -> ConfigRef:
     """The version that a config is now. Equal values of one block type have equal digests."""
-    block_type = config.get_block_type_slug()
-    content = config.values()
-    return ConfigRef(
-        digest=digest_of(canonical_json({"block_type": block_type, "content": content})),
-        block_type=block_type,
-        name=config._block_document_name,
-        content=content,
-    )
+    return config_ref(config.get_block_type_slug(), config._block_document_name, config.values())
+
+
+def config_ref(block_type: str, name: str | None, content: dict[str, Any]) -> ConfigRef:
+    """The version that a content is."""
+    digest = digest_of(canonical_json({"block_type": block_type, "content": content}))
+    return ConfigRef(digest=digest, block_type=block_type, name=name, content=content)
 
 
 def is_saved(config: ModelConfig) -> bool:

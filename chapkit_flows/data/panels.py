@@ -42,7 +42,8 @@ class Panel:
     periods: tuple[str, ...]
 
     def profile(self) -> dict[str, Any]:
-        """Facts about the table, as JSON: size, span, columns and the share of missing values in each."""
+        """Facts about the table, as JSON: size, span, columns, share of missing values, ranges of numbers."""
+        numbers = self.frame.select_dtypes("number")
         return {
             "rows": len(self.frame),
             "places": len(self.locations),
@@ -51,6 +52,11 @@ class Panel:
             "period_type": self.period_type,
             "columns": [str(column) for column in self.frame.columns],
             "missing": {str(column): float(share) for column, share in self.frame.isna().mean().items()},
+            "ranges": {
+                str(column): [float(low), float(high)]
+                for column, low, high in zip(numbers.columns, numbers.min(), numbers.max(), strict=True)
+                if np.isfinite([low, high]).all()  # JSON has no NaN, which a column without values gives
+            },
         }
 
 

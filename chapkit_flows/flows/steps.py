@@ -21,6 +21,7 @@ from prefect.logging import get_run_logger
 
 from chapkit_flows.artifacts.codecs import load, save
 from chapkit_flows.configs.block import ModelConfig
+from chapkit_flows.configs.rules import check_rules
 from chapkit_flows.data.panels import Panel
 from chapkit_flows.data.periods import period_start
 from chapkit_flows.data.tables import read_table
@@ -36,6 +37,7 @@ from chapkit_flows.evaluation.charts import forecast_spec, quantile_table, rende
 from chapkit_flows.flows.check import Loaded, check_prediction, check_training, errors_first, has_errors
 from chapkit_flows.flows.ingest import UNREADABLE, fetch, keep, parse_geo, parse_table, unreadable
 from chapkit_flows.flows.predictions import check_predictions
+from chapkit_flows.flows.progress import showing_progress
 from chapkit_flows.flows.secrets import describe_failure, log_masked
 from chapkit_flows.flows.session import RunSession
 from chapkit_flows.flows.summary import Forecast, profile_line, publish_diagnostics, publish_summary, short
@@ -175,6 +177,7 @@ async def prediction_findings(
 ) -> tuple[Diagnostic, ...]:
     """All findings about prediction inputs; the model itself is asked once nothing else is wrong."""
     findings = check_prediction(model, historic, future, geo, periods=config.prediction_periods, asked=asked)
+    findings = errors_first([*findings, *check_rules(config)])
     if has_errors(findings) or historic.panel is None or future.panel is None:
         return findings
     past, ahead = _own(historic.panel), _own(future.panel)
@@ -223,12 +226,13 @@ async def fit(session: RunSession, config: ModelConfig, data: Panel, geo: Geo | 
         ScriptFailed: Its command failed; what it left is kept as a failed artifact.
     """
     began = time.perf_counter()
-    trained = await _call_kept(
-        session,
-        ("on_train", "training_workspace"),
-        lambda runner: runner.on_train(config, _own(data), geo),
-        Mask(config),
-    )
+    async with showing_progress(session, "fit_seconds"):
+        trained = await _call_kept(
+            session,
+            ("on_train", "training_workspace"),
+            lambda runner: runner.on_train(config, _own(data), geo),
+            Mask(config),
+        )
     if trained is None:
         raise RunnerFailed(
             f"on_train of the model {session.model.name} returned None. Return the fitted model: any object."
@@ -295,12 +299,13 @@ async def predict_future(
     with tempfile.TemporaryDirectory(prefix="chapkit-flows-") as folder:
         trained = await asyncio.to_thread(_load_trained, session, training.artifact, Path(folder))
         began = time.perf_counter()
-        returned = await _call_kept(
-            session,
-            ("on_predict", "prediction_workspace"),
-            lambda runner: runner.on_predict(config, trained, _own(historic), _own(future), geo),
-            Mask(config),
-        )
+        async with showing_progress(session, "predict_seconds"):
+            returned = await _call_kept(
+                session,
+                ("on_predict", "prediction_workspace"),
+                lambda runner: runner.on_predict(config, trained, _own(historic), _own(future), geo),
+                Mask(config),
+            )
     session.metrics["predict_seconds"] = time.perf_counter() - began
     return await asyncio.to_thread(_read_predictions, session, returned, future)
 

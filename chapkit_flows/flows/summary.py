@@ -103,6 +103,7 @@ def summarise(run: RunFact, *, parent: RunFact | None = None, forecast: Forecast
     if forecast is not None:
         parts += _forecast_parts(forecast)
     parts += ["### Made from", _facts_table(run, parent)]
+    parts += _profile_parts(run)
     parts += ["### Lineage", "\n".join(_lineage_list(run, made, parent))]
     drawing = f'<pre lang="mermaid"><code class="language-mermaid">{html.escape(_diagram(run, parent))}</code></pre>'
     parts += [_folded("Diagram (drawn by Prefect's V2 UI only)", drawing), _packages(run)]
@@ -164,6 +165,29 @@ def _facts_table(run: RunFact, parent: RunFact | None) -> str:
     if run.code is not None:
         rows.append(("Code", _code_text(run.code)))
     return _table(("What", "Which"), rows)
+
+
+def _profile_parts(run: RunFact) -> list[str]:
+    """For each table that the run read: how much is missing in each column, and between which values it lies."""
+    parts = []
+    for edge in run.inputs:
+        facts = edge.artifact.metadata
+        if "missing" not in facts:
+            continue
+        title = f"{_role(edge)}: {profile_line(facts)}"
+        rows = [[str(column), *_column_cells(column, facts)] for column in facts["columns"]]
+        parts.append(_folded(html.escape(title), _html_table(("Column", "Missing", "Smallest", "Largest"), rows)))
+    return ["### Data", *parts] if parts else []
+
+
+def _column_cells(column: str, profile: Mapping[str, Any]) -> list[str]:
+    low, high = profile.get("ranges", {}).get(column, (None, None))
+    missing = profile["missing"][column]
+    return [
+        f"{missing:.1%}" if missing else "none",
+        "" if low is None else _number(low),
+        "" if high is None else _number(high),
+    ]
 
 
 def _artifact_cell(edge: Edge, run: RunFact) -> str:

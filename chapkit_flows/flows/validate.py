@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from prefect.logging import get_run_logger
 
 from chapkit_flows.configs.block import ModelConfig
+from chapkit_flows.configs.rules import check_rules
 from chapkit_flows.configs.secrets import reveal
 from chapkit_flows.configs.versions import with_horizon
 from chapkit_flows.errors import DataError, ValidationFailed
@@ -77,7 +78,7 @@ async def check_prediction_inputs(model: ModelContract, artifact_id: str, inputs
     if unresolved:
         periods = settings.prediction_periods
         found = check_prediction(model, historic, future, geo, periods=periods, asked=asked)
-        findings = errors_first([*unresolved, *found])
+        findings = errors_first([*unresolved, *found, *check_rules(settings)])
     else:
         findings = await prediction_findings(model, settings, historic, future, geo, asked=asked)
     if not await asyncio.to_thread(open_resources().store.has, training.artifact.digest):

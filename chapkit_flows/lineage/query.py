@@ -14,7 +14,7 @@ from chapkit_flows.errors import ArtifactNotFound, ConfigNotFound, RunNotFound
 from chapkit_flows.lineage.engine import Database
 from chapkit_flows.lineage.facts import RunFact
 from chapkit_flows.lineage.rows import load_runs, make_ingest_key, to_artifact, to_config
-from chapkit_flows.lineage.tables import ArtifactRow, ConfigVersionRow, DeletionRow, RunArtifactRow, RunRow
+from chapkit_flows.lineage.tables import ArtifactRow, ConfigVersionRow, DeletionRow, MetricRow, RunArtifactRow, RunRow
 from chapkit_flows.refs import ArtifactRef, ConfigRef, Kind, RunStatus, check_id
 
 
@@ -172,6 +172,24 @@ def consumers(database: Database, artifact_id: str, *, limit: int = 50, before: 
     with database.read() as session:
         query = page(_runs_at(session, artifact_id, "input"), col(RunRow.id), limit, before)
         return load_runs(session, session.scalars(query).all())
+
+
+def last_metric(database: Database, model: str, flow: str, name: str) -> float | None:
+    """What the newest completed run of a model's flow measured under a name; None if it did not."""
+    newest = (
+        select(col(RunRow.id))
+        .where(col(RunRow.model) == model, col(RunRow.flow) == flow, col(RunRow.status) == "completed")
+        .order_by(col(RunRow.id).desc())
+        .limit(1)
+    )
+    query = select(col(MetricRow.value)).where(
+        col(MetricRow.run_id) == newest.scalar_subquery(),
+        col(MetricRow.subject_id) == col(MetricRow.run_id),
+        col(MetricRow.name) == name,
+    )
+    with database.read() as session:
+        value: float | None = session.scalar(query)
+    return value
 
 
 def get_config(database: Database, digest: str) -> ConfigRef:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chapkit_flows.errors import InvalidModel
+from chapkit_flows.models.progress import report_line
 
 TAIL_LINES = 40
 _MAX_LINE = 4096
@@ -163,6 +164,7 @@ class _Follower:
     def _emit(self, line: bytes) -> None:
         text = self._mask(line.decode(errors="replace").rstrip("\r")[:_MAX_LINE])
         self.tail.append(text)
+        report_line(text)
         self._log.log(self._level, "%s", text)
 
 

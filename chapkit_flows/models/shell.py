@@ -167,6 +167,7 @@ class ShellModelRunner(BaseModelRunner):
 
     def _write_config(self, config: Config, folder: Path, *, reveal: bool) -> None:
         values = config.values(reveal=reveal)
+        values.pop("validation_rules", None)  # checked before, and nothing to the command
         if self.config_format == "chap_core":
             own = {key: value for key, value in values.items() if key not in _CHAP_CORE_TOP}
             values = {key: values[key] for key in _CHAP_CORE_TOP} | ({"user_option_values": own} if own else {})

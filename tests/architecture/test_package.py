@@ -38,6 +38,8 @@ PUBLIC_NAMES = [
     "TrainResult",
     "load_model",
     "open_resources",
+    "report_progress",
+    "rule",
 ]
 
 

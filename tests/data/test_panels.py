@@ -59,6 +59,8 @@ def test_profile_is_json() -> None:
     assert expected == {key: profile[key] for key in expected}
     assert 0.5 == profile["missing"]["note"]
     assert list(profile["missing"]) == profile["columns"]
+    assert [0.0, 7.0] == profile["ranges"]["disease_cases"]
+    assert {"disease_cases", "rainfall"} == set(profile["ranges"])
     assert profile == json.loads(json.dumps(profile, allow_nan=False))
 
 

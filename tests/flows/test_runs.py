@@ -17,8 +17,10 @@ from uuid import UUID
 import pandas as pd
 import pytest
 from command_line import MODELS, model, read_text_table, write_tables
+from prefect import tags
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
+from prefect.client.schemas.objects import FlowRun as PrefectFlowRun
 
 from chapkit_flows import FunctionalModelRunner, Model, ModelConfig, load_model, open_resources
 from chapkit_flows.artifacts.codecs import load
@@ -213,12 +215,16 @@ def _run_with(small: Model, trained: str | None, given: dict[str, str]) -> None:
         small.predict(trained, given["historic"], given["future"])
 
 
-def _name_on_server(flow_run_id: str) -> str:
-    async def ask() -> str:
+def _on_server(flow_run_id: str) -> PrefectFlowRun:
+    async def ask() -> PrefectFlowRun:
         async with get_client() as client:
-            return (await client.read_flow_run(UUID(flow_run_id))).name
+            return await client.read_flow_run(UUID(flow_run_id))
 
     return asyncio.run(ask())
+
+
+def _name_on_server(flow_run_id: str) -> str:
+    return _on_server(flow_run_id).name
 
 
 @pytest.mark.parametrize(("flow", "parts"), [("training", ["training.csv"]), ("prediction", ["{model}", "future.csv"])])
@@ -234,6 +240,16 @@ def test_keeps_the_name_that_the_user_gives(server: str, home: Path, tables: dic
     mean = _model("named")
     trained = mean.train.with_options(flow_run_name="by hand")(mean.config(), str(tables["training"]))
     assert "by hand" == _run(trained.run_id).flow_run_name == _name_on_server(trained.flow_run_id)
+
+
+def test_tags_the_flow_run(server: str, home: Path, tables: dict[str, Path]) -> None:
+    """A run has the name of its model as a tag, and that of its saved config, beside the tags it was given."""
+    mean = _model("mean")
+    config = mean.config()
+    config.save("wet", overwrite=True)
+    with tags("by-hand"):
+        trained = mean.train(config, str(tables["training"]))
+    assert {"by-hand", "mean", "wet"} == set(_on_server(trained.flow_run_id).tags)
 
 
 def test_is_recorded_as_running_meanwhile(server: str, home: Path, tables: dict[str, Path]) -> None:

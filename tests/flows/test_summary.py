@@ -197,3 +197,23 @@ def test_findings_can_be_read_whole() -> None:
     assert "- **warning**: Finding 0." == lines[3]
     assert "… and 3 more in the table." == lines[-1]
     assert 23 == len(diagnostic_rows(found))
+
+
+def test_shows_the_profile_of_each_table(training: RunFact) -> None:
+    """Missing values and ranges of each column of what was read stand in a folded table of one line."""
+    profile = {
+        "rows": 8,
+        "places": 2,
+        "first": "2020-01",
+        "last": "2020-04",
+        "columns": ["location", "rain<fall"],
+        "missing": {"location": 0.0, "rain<fall": 0.25},
+        "ranges": {"rain<fall": [0.5, 1234.0]},
+    }
+    artifact = replace(DATA.artifact, metadata=profile)
+    text = summarise(replace(training, inputs=(Edge(role="data", artifact=artifact),)))
+    (line,) = [
+        line for line in text.splitlines() if line.startswith("<details><summary>Training data: 8 rows, 2 places")
+    ]
+    assert "<td>location</td><td>none</td><td></td><td></td>" in line
+    assert "<td>rain&lt;fall</td><td>25.0%</td><td>0.5</td><td>1234</td>" in line
