@@ -153,6 +153,10 @@ class ModelConfig(Block):
             del content[FIELD]
         return {key: value for key, value in (options | content).items() if key not in _BLOCK_KEYS}
 
+    def _field_has_secrets(self, field_name: str) -> bool:
+        # Prefect's own makes the whole schema of the class for each field of each config.
+        return field_name in secret_fields(type(self))
+
     def _dump(self, *, reveal: bool) -> dict[str, Any]:
         return self.model_dump(
             mode="json",

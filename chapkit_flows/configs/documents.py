@@ -179,18 +179,18 @@ def build_configs(
             an unusable name.
         InvalidConfig: A value does not fit its field.
     """
-    types: dict[str, type[ModelConfig]] = {}
+    types: dict[str, tuple[type[ModelConfig], str]] = {}
     for document in documents:
         if document.model not in types:
             try:
-                types[document.model] = config_type_of(document.model)
+                found = config_type_of(document.model)
             except ModelError as error:
                 raise InvalidBlockDocument(f"{document.place('model')}: {error}") from error
-    return [(document, _build(document, types[document.model])) for document in documents]
+            types[document.model] = found, found.get_block_type_slug()
+    return [(document, _build(document, *types[document.model])) for document in documents]
 
 
-def _build(document: BlockDocument, config_type: type[ModelConfig]) -> ModelConfig:
-    slug = config_type.get_block_type_slug()
+def _build(document: BlockDocument, config_type: type[ModelConfig], slug: str) -> ModelConfig:
     if slug != document.block_type_slug:
         raise InvalidBlockDocument(
             f"{document.place('block_type_slug')}: block_type_slug is {document.block_type_slug!r}, but the config of "

@@ -78,7 +78,7 @@ class PlannedDocument:
         file_changed: Of one that drifted: whether the document was changed since it was applied, too.
         config: What the document says.
         saved: What the server holds.
-        known: Whether the history knows that it was applied as the document says.
+        applied: What the history says was last applied; looked up only where server and document differ.
     """
 
     slug: str
@@ -120,7 +120,7 @@ async def make_plan(configs: Sequence[tuple[BlockDocument, ModelConfig]], find_a
         configs: As `build_configs` gives them.
         find_applied: Tells what was edited on the server from what was edited in the file.
     """
-    types = {config.get_block_type_slug(): type(config) for _, config in configs}
+    types = {document.block_type_slug: type(config) for document, config in configs}
     async with get_client() as client:
         known = await _read_types(client, list(types))
         planned = [await _plan_type(client, config_type, known.get(slug)) for slug, config_type in types.items()]
@@ -184,7 +184,6 @@ def _plan_document(
 ) -> PlannedDocument:
     document, config = item
     planned = PlannedDocument(slug=document.slug, action="create", document=document, config=config, saved=saved)
-    planned = replace(planned, applied=find_applied(document.block_type_slug, document.name))
     if saved is None:
         return planned
     there = read_saved(type(config), saved)
@@ -193,6 +192,7 @@ def _plan_document(
     changes = tuple(compare(there, config))
     if not changes:
         return replace(planned, action="unchanged")
+    planned = replace(planned, applied=find_applied(document.block_type_slug, document.name))
     drifted, file_changed = _drift(there, planned)
     return replace(planned, action="drifted" if drifted else "update", changes=changes, file_changed=file_changed)
 
@@ -230,6 +230,8 @@ def read_saved(config_type: type[ModelConfig], saved: SavedBlock) -> ModelConfig
 def compare(before: ModelConfig, after: ModelConfig) -> Iterator[FieldChange]:
     """What differs between two configs of a type, by path; secret values are compared, and masked."""
     values = (before.values(reveal=True), after.values(reveal=True))
+    if repr(values[0]) == repr(values[1]):
+        return
     yield from _compare(values, (before.values(), after.values()), ())
 
 

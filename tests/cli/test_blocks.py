@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import io
+import json
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,7 +16,12 @@ from urllib.parse import urlsplit
 import pytest
 from command_line import CommandLine
 from faulty_proxy import Faults, faulty_proxy
-from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+from prefect.settings import (
+    PREFECT_API_REQUEST_TIMEOUT,
+    PREFECT_API_URL,
+    PREFECT_CLIENT_MAX_RETRIES,
+    temporary_settings,
+)
 from pydantic import SecretStr
 
 from chapkit_flows import ModelConfig, load_model, open_resources
@@ -335,3 +344,70 @@ def test_plan_asks_the_server_few_times(
 def _documents(site: Site, count: int) -> list[str]:
     head = f"block_type_slug: {site.slug}\nmodel: ../model.py\n"
     return [f"{head}name: n{number:03}\nfields: {{n_lags: {number}}}\n" for number in range(count)]
+
+
+class Handler(BaseHTTPRequestHandler):
+    """A server that is well, of another version, and refuses what is asked of it; or never answers."""
+
+    status = 422
+
+    def answer(self) -> None:
+        self.rfile.read(int(self.headers.get("content-length") or 0))
+        if self.status == 0:
+            self.server.released.wait(30)  # type: ignore[attr-defined]
+        content = json.dumps("2.1.0" if self.path.endswith("/version") else {"detail": "no such filter"}).encode()
+        self.send_response(200 if self.path.endswith("/version") else self.status or 500)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    do_GET = do_POST = answer  # noqa: N815
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def standing_in(status: int) -> Iterator[str]:
+    """The URL of a server that answers with one status; 0 does not answer."""
+    handler = type("OneStatus", (Handler,), {"status": status})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as web:
+        web.daemon_threads, web.released = True, threading.Event()  # type: ignore[attr-defined]
+        threading.Thread(target=web.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{web.server_port}/api"
+        web.released.set()  # type: ignore[attr-defined]
+        web.shutdown()
+
+
+@pytest.mark.parametrize("command", ["plan", "apply", "pull"])
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (401, "wants authentication (401). Set PREFECT_API_AUTH_STRING to user:password"),
+        (422, "refused the request (422): no such filter. Correct what it names"),
+        (0, "takes too long to answer. It may have too much to do: try again later, or wait longer with PREFECT_API"),
+    ],
+)
+def test_server_that_does_not_help_is_explained(
+    site: Site, cli: CommandLine, command: str, status: int, said: str
+) -> None:
+    """A server that wants a password, refuses, is of another version or slow is told of, with what to do."""
+    before = site.file.read_bytes()
+    with (
+        standing_in(status) as url,
+        temporary_settings({PREFECT_API_URL: url, PREFECT_API_REQUEST_TIMEOUT: 0.5, PREFECT_CLIENT_MAX_RETRIES: 0}),
+    ):
+        ended = cli("blocks", command, site.blocks)
+    assert (2, before) == (ended.code, site.file.read_bytes())
+    assert f"The Prefect server at {url} {said}" in ended.err
+    assert (status != 0) == ("It runs Prefect 2.1.0, this installation " in ended.err)
+
+
+@pytest.mark.parametrize("command", ["plan", "apply", "pull"])
+def test_server_that_is_down_is_explained(home: Path, site: Site, cli: CommandLine, command: str) -> None:
+    """Without a server, it is said how to start one; nothing is written."""
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
+        ended = cli("blocks", command, site.blocks)
+    assert (2, True) == (ended.code, "http://127.0.0.1:9/api does not answer" in ended.err)
+    assert "Start it with `prefect server start`" in ended.err
