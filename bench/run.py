@@ -1,4 +1,4 @@
-"""Run all benchmarks against one local Prefect server: python bench/run.py [flows|data|store|lineage|upkeep|blocks]"""
+"""Run all benchmarks against a local Prefect server: python bench/run.py [flows|data|store|lineage|upkeep|blocks …]"""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 BENCH = Path(__file__).parent
-ALL = ("flows", "data", "store", "lineage", "upkeep", "blocks")
+ALL = ("flows", "data", "store", "lineage", "upkeep", "scores", "blocks")
 
 
 @contextmanager

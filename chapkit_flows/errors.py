@@ -35,6 +35,11 @@
     │   ├── DatabaseUnavailable
     │   ├── DatabaseLocked
     │   └── DatabaseTooNew
+    ├── EvaluationError
+    │   ├── TooFewPeriods
+    │   ├── UnscorableForecast
+    │   ├── UnknownMetric
+    │   └── InvalidGate
     ├── UpkeepError
     │   ├── BackupNotFound
     │   └── NotEmpty
@@ -210,6 +215,26 @@ class DatabaseLocked(LineageError):
 
 class DatabaseTooNew(LineageError):
     """A newer chapkit_flows wrote the lineage database. Upgrade this installation."""
+
+
+class EvaluationError(ChapkitFlowsError):
+    """The forecasts cannot be evaluated. See the message for the remedy."""
+
+
+class TooFewPeriods(EvaluationError):
+    """The panel has fewer periods than the splits need. Ask for fewer splits or periods ahead, or bring more data."""
+
+
+class UnscorableForecast(EvaluationError):
+    """The forecasts or the truth cannot be scored. Give one row per place and period, and finite samples."""
+
+
+class UnknownMetric(EvaluationError):
+    """No metric has that name. Write one of the names in chapkit_flows.evaluation.metrics."""
+
+
+class InvalidGate(EvaluationError):
+    """The gate cannot be read. Write rules such as: better: {metric: crps, by: 0.02, p_below: 0.1}"""
 
 
 class UpkeepError(ChapkitFlowsError):

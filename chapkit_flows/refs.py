@@ -178,7 +178,7 @@ class RunRef:
         id: ULID.
         flow: `train`, `predict`, …
         model: Name of the model.
-        entrypoint: Where the model is defined: `path/to/file.py:name`, or the name of an entry point.
+        entrypoint: Where the model is defined: `path/to/file.py:name` or `package.module:name`.
         flow_run_id: The Prefect flow run; it may be gone from the server by now.
     """
 

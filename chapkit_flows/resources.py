@@ -36,7 +36,16 @@ def open_resources(settings: ChapkitFlowsSettings | None = None) -> Resources:
         LineageError: The database cannot be reached, is locked, or is from a newer version.
     """
     settings = settings or ChapkitFlowsSettings()
-    return _pair(open_artifacts(settings), _open_database(settings.resolved_database_url()))
+    return _pair(open_artifacts(settings), open_facts(settings))
+
+
+def open_facts(settings: ChapkitFlowsSettings | None = None) -> Database:
+    """Open the database alone: to look something up needs neither the store nor the server that knows where it is.
+
+    Raises:
+        LineageError: The database cannot be reached, is locked, or is from a newer version.
+    """
+    return _open_database((settings or ChapkitFlowsSettings()).resolved_database_url())
 
 
 def open_artifacts(settings: ChapkitFlowsSettings) -> Store:

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
+import socket
+import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+AZURITE_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +51,63 @@ def s3_server(bucket: str, secret: str = "test-secret") -> Iterator[dict[str, An
         yield options
     finally:
         server.stop()
+
+
+@contextmanager
+def gcs_server(bucket: str) -> Iterator[dict[str, Any]]:
+    """A server of Google's storage API with an empty bucket; gives the options that lead to it."""
+    # With it, gcsfs asks by gRPC what kind a bucket is, for a minute, wherever its endpoint is.
+    os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"
+    pytest.importorskip("gcsfs", reason="needs the extra gcs")
+    emulator = pytest.importorskip("gcp_storage_emulator.server", reason="needs gcp-storage-emulator")
+    port = free_port()
+    with emulator.create_server("127.0.0.1", port, in_memory=True, default_bucket=bucket):
+        yield {"endpoint_url": f"http://127.0.0.1:{port}", "token": "anon", "project": "test"}
+
+
+@contextmanager
+def azure_server(container: str, folder: Path) -> Iterator[dict[str, Any]]:
+    """A server of Azure's blob API with an empty container; gives the options that lead to it."""
+    adlfs = pytest.importorskip("adlfs", reason="needs the extra azure")
+    program = shutil.which("azurite-blob")
+    if program is None:
+        pytest.skip("azurite-blob is not installed (npm install -g azurite)")
+    port = free_port()
+    arguments = ["--blobHost", "127.0.0.1", "--blobPort", str(port), "--location", str(folder), "--silent"]
+    process = subprocess.Popen([program, *arguments, "--skipApiVersionCheck"], stdout=subprocess.DEVNULL)
+    try:
+        wait_for(port, process)
+        # Every Azurite knows this account, by a key that its documentation gives.
+        account = {"AccountName": "devstoreaccount1", "AccountKey": AZURITE_KEY}
+        account["BlobEndpoint"] = f"http://127.0.0.1:{port}/devstoreaccount1"
+        parts = {"DefaultEndpointsProtocol": "http", **account}
+        options = {"connection_string": ";".join(f"{name}={value}" for name, value in parts.items())}
+        adlfs.AzureBlobFileSystem(**options).mkdir(container)
+        yield options
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for(port: int, process: subprocess.Popen[bytes], seconds: float = 30) -> None:
+    """Return once a server accepts connections."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            assert process.poll() is None, "the server has ended"
+            assert time.monotonic() < deadline, "the server does not answer"
+            time.sleep(0.05)
+        else:
+            return
 
 
 @contextmanager

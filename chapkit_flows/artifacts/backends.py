@@ -38,7 +38,8 @@ which spares everything that is younger than a week, then leaves it alone."""
 
 _MODIFIED = ("LastModified", "last_modified", "updated", "mtime", "modified", "created")
 Progress = Callable[[str, int], None]
-"""Told what is being done (`download`, `check`, `write`) and to how many bytes more. Threads may call it at once."""
+"""Told what is being done (`download`, `check`, `write`, `read`, `store`, `upload`) and to how many bytes more.
+Threads may call it at once."""
 
 _PARTS = 9000
 """S3 allows 10 000 parts to an upload."""
@@ -99,7 +100,9 @@ class Backend(Protocol):
     def spool(self) -> AbstractContextManager[BinaryIO]:
         """A new empty local file to fill and `publish`; it is gone after the block."""
 
-    def publish(self, spooled: BinaryIO, key: str, *, overwrite: bool = False) -> bool:
+    def publish(
+        self, spooled: BinaryIO, key: str, *, overwrite: bool = False, progress: Progress | None = None
+    ) -> bool:
         """Give the spooled bytes a key, all at once. Without `overwrite`, one that has them is left as it is.
 
         Whether it has them may be judged by its size where reading is dear.
@@ -161,7 +164,9 @@ class LocalBackend:
                 with suppress(OSError):  # after publishing there is nothing left to remove
                     path.unlink()
 
-    def publish(self, spooled: BinaryIO, key: str, *, overwrite: bool = False) -> bool:
+    def publish(
+        self, spooled: BinaryIO, key: str, *, overwrite: bool = False, progress: Progress | None = None
+    ) -> bool:
         """Make the bytes durable, then the name, then the folder that holds the name."""
         target = self.root / key
         with self.guard("written"):
@@ -280,7 +285,9 @@ class RemoteBackend:
         with file:
             yield cast(BinaryIO, file)
 
-    def publish(self, spooled: BinaryIO, key: str, *, overwrite: bool = False) -> bool:
+    def publish(
+        self, spooled: BinaryIO, key: str, *, overwrite: bool = False, progress: Progress | None = None
+    ) -> bool:
         """Upload in one request, or in parts that show only when the last has arrived."""
         spooled.flush()
         size = spooled.seek(0, os.SEEK_END)
@@ -289,13 +296,13 @@ class RemoteBackend:
             return False
         with self.guard("written"):
             if self._scheme in _OBJECT_STORES:
-                self._upload(spooled, self._path(key), size)
+                self._upload(spooled, self._path(key), size, progress)
                 return before is not None
             # Here an unfinished upload can be seen, so it gets its name when it is complete.
             target, unfinished = self._path(key), self._path(f"tmp/{uuid.uuid4().hex}.part")
             for path in (target, unfinished):
                 self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
-            self._upload(spooled, unfinished, size)
+            self._upload(spooled, unfinished, size, progress)
             self._files.mv(unfinished, target)
         return before is not None
 
@@ -317,7 +324,7 @@ class RemoteBackend:
                 target = Path(folder) / "object"
                 # By default s3fs holds many parts of 50 MiB at once.
                 limits = {"chunksize": SMALL, "max_concurrency": 2} if self._scheme == "s3" else {}
-                told = _Told(progress) if progress else NoOpCallback()
+                told = _Told("download", progress) if progress else NoOpCallback()
                 self._files.get_file(path, str(target), callback=told, **limits)
                 return target.open("rb")  # an open file outlives its name
 
@@ -363,14 +370,15 @@ class RemoteBackend:
     def _path(self, key: str) -> str:
         return f"{self._root}/{key}"
 
-    def _upload(self, spooled: BinaryIO, path: str, size: int) -> None:
+    def _upload(self, spooled: BinaryIO, path: str, size: int, progress: Progress | None) -> None:
         if size <= SMALL:
             spooled.seek(0)
             self._files.pipe_file(path, spooled.read())
             return
         part = max(SMALL, -(-size // _PARTS))
         limits = {"s3": {"chunksize": part, "max_concurrency": 2}, "gs": {"chunksize": part}}
-        self._files.put_file(spooled.name, path, **limits.get(self._scheme, {}))
+        told = _Told("upload", progress) if progress else NoOpCallback()
+        self._files.put_file(spooled.name, path, callback=told, **limits.get(self._scheme, {}))
 
 
 def _is_old(modified: float) -> bool:
@@ -402,16 +410,17 @@ def _with_defaults(scheme: str, options: Mapping[str, Any]) -> Mapping[str, Any]
 
 
 class _Told(Callback):  # type: ignore[misc]  # fsspec has no types
-    """What fsspec reports of a download, as bytes more."""
+    """What fsspec reports of a transfer, as bytes more."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, what: str, progress: Progress) -> None:
         super().__init__()
+        self._what = what
         self._progress = progress
         self._before = 0
 
     def call(self, hook_name: str | None = None, **kwargs: Any) -> None:
         if self.value > self._before:
-            self._progress("download", self.value - self._before)
+            self._progress(self._what, self.value - self._before)
             self._before = self.value
 
 

@@ -5,6 +5,7 @@ Layout below the URL (format 1):
     format.json              {"format": 1}
     objects/sha256/ab/cdef…  the bytes with the digest sha256:abcdef…
     manifests/NAME.json      small documents, such as how to read an object
+    damaged/cdef…            bytes that had the name of others, set aside
     tmp/                     unfinished writes; nothing there is ever read
     sweep.json               there while objects that nobody needs are removed
 """
@@ -18,7 +19,7 @@ import os
 import re
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -26,6 +27,7 @@ from typing import Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
 from chapkit_flows.artifacts.backends import MIB, Backend, LocalBackend, Progress, RemoteBackend, mask_url
+from chapkit_flows.artifacts.watching import watch
 from chapkit_flows.errors import ArtifactError, DigestMismatch, ObjectMissing, StoreUnavailable
 from chapkit_flows.refs import canonical_json, now
 
@@ -91,7 +93,7 @@ class Sweep:
         """
         if now() > self._announced + _SWEEP_LEASE / 2:
             self._announce()
-        return self._store._backend.remove(_object_key(digest), unused_since=unused_since)
+        return self._store._backend.remove(object_path(digest), unused_since=unused_since)
 
     def remove_unfinished(self, *, unused_since: datetime) -> int:
         """Remove what dead processes left in `tmp/`; return how many files."""
@@ -142,8 +144,8 @@ class Store:
             StoreUnavailable: The store cannot be written.
         """
         self._mark_format()
-        with self._backend.spool() as spooled:
-            raw = _HashingSink(spooled, self._backend)
+        with watch() as tell, self._backend.spool() as spooled:
+            raw = _HashingSink(spooled, self._backend, tell)
             writer = ObjectWriter(raw)
             try:
                 yield writer
@@ -153,8 +155,8 @@ class Store:
                 raw.finished = True
                 writer.close()
             stored = StoredObject(digest=f"sha256:{raw.hash.hexdigest()}", size=raw.size)
-            key = _object_key(stored.digest)
-            while self._backend.publish(spooled, key):
+            key = object_path(stored.digest)
+            while self._backend.publish(spooled, key, progress=tell):
                 self._outlast_sweep()
                 if self._backend.size(key) is not None:
                     break
@@ -182,7 +184,7 @@ class Store:
         """
         self.check()
         try:
-            file = self._backend.open(_object_key(digest), progress=progress)
+            file = self._backend.open(object_path(digest), progress=progress)
         except FileNotFoundError:
             raise ObjectMissing(
                 f"The store {self.url} does not hold the object {digest}. "
@@ -194,8 +196,9 @@ class Store:
                 file.seek(0)
             if f"sha256:{actual}" != digest:
                 raise DigestMismatch(
-                    f"The object {_object_key(digest)} in the store {self.url} is damaged: expected digest {digest}, "
-                    f"found sha256:{actual}. Restore it from a backup."
+                    f"The object {object_path(digest)} in the store {self.url} is damaged: expected digest {digest}, "
+                    f"found sha256:{actual}. Restore it from a backup, or make room for it to be stored again: "
+                    "chapkit-flows fsck --bytes --set-aside"
                 )
             yield file
 
@@ -206,7 +209,7 @@ class Store:
     def size(self, digest: str) -> int | None:
         """The bytes an object takes; None when the store does not hold it."""
         self.check()
-        return self._backend.size(_object_key(digest))
+        return self._backend.size(object_path(digest))
 
     def claim(self, digest: str, size: int) -> bool:
         """Whether the store holds an object of that size and a sweep will leave it there; if not, put it (again).
@@ -215,7 +218,37 @@ class Store:
             StoreUnavailable: The store cannot be read.
         """
         self.check()
-        return self._backend.claim(_object_key(digest), size)
+        return self._backend.claim(object_path(digest), size)
+
+    def renew(self, digest: str) -> bool:
+        """Whether the store holds an object, whatever its size; if so, a sweep will leave it there.
+
+        Raises:
+            DigestMismatch: It holds other bytes; they are looked at only where they must be written again.
+            StoreUnavailable: The store cannot be read or written.
+        """
+        size = self.size(digest)
+        if size is None:
+            return False
+        if not self.claim(digest, size):
+            # An object store has no other way to make an object young.
+            with self.open(digest) as file:
+                self.put(file)
+        return True
+
+    def set_aside(self, digest: str) -> None:
+        """Move damaged bytes to `damaged/`: an object that is there with the right size is not stored again.
+
+        Raises:
+            StoreUnavailable: The store cannot be written.
+        """
+        key = object_path(digest)
+        with suppress(FileNotFoundError), self._backend.open(key) as file, self._backend.spool() as spooled:
+            with self._backend.guard("read"):
+                while chunk := file.read(CHUNK):
+                    _write_whole(spooled, chunk)
+            self._backend.publish(spooled, f"damaged/{digest[7:]}", overwrite=True)
+        self._backend.remove(key, unused_since=now() + _SWEEP_LEASE)
 
     def objects(self, shard: int) -> Iterator[ObjectEntry]:
         """The objects whose digest begins with the byte `shard`, from 0 to 255, in no order."""
@@ -331,12 +364,13 @@ def copy_bytes(source: BinaryIO, sink: BinaryIO, progress: Progress | None = Non
 class _HashingSink(io.RawIOBase):
     """Writes to a spooled file and hashes while the bytes are still in the processor's cache."""
 
-    def __init__(self, spooled: BinaryIO, backend: Backend) -> None:
+    def __init__(self, spooled: BinaryIO, backend: Backend, progress: Progress) -> None:
         self.hash = hashlib.sha256()
         self.size = 0
         self.finished = False
         self._spooled = spooled
         self._backend = backend
+        self._progress = progress
 
     def writable(self) -> bool:
         return True
@@ -350,6 +384,7 @@ class _HashingSink(io.RawIOBase):
             _write_whole(self._spooled, chunk)
         self.hash.update(chunk)
         self.size += len(chunk)
+        self._progress("store", len(chunk))
         return len(chunk)
 
 
@@ -369,7 +404,8 @@ def _write_whole(file: BinaryIO, content: bytes | memoryview) -> None:
         rest = rest[os.write(file.fileno(), rest) :]
 
 
-def _object_key(digest: str) -> str:
+def object_path(digest: str) -> str:
+    """Where below the URL of a store an object lies."""
     if not _DIGEST.fullmatch(digest):
         raise ObjectMissing(f"{digest!r} is not a digest. A digest is sha256: and 64 hexadecimal digits.")
     return f"objects/sha256/{digest[7:9]}/{digest[9:]}"

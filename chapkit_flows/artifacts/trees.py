@@ -18,6 +18,7 @@ from typing import Any, BinaryIO, cast
 
 from chapkit_flows.artifacts.backends import Progress
 from chapkit_flows.artifacts.store import Store, copy_bytes
+from chapkit_flows.artifacts.watching import watch, watched_pool
 from chapkit_flows.errors import ArtifactError, UnsafeTree
 from chapkit_flows.refs import canonical_json, digest_of
 
@@ -72,7 +73,7 @@ def put_tree(store: Store, folder: Path) -> StoredTree:
     empty = [path for path, source in found if source is None]
     sources = [(path, source) for path, source in found if source is not None]
     _check_paths([path for path, _ in sources], empty)
-    with ThreadPoolExecutor(_THREADS) as pool:
+    with watch(), watched_pool(_THREADS) as pool:
         files = list(pool.map(lambda pair: _put_file(store, *pair), sources))
     document = {"format": FORMAT, "files": [asdict(entry) for entry in files], "empty_folders": empty}
     content = canonical_json(document)

@@ -5,24 +5,30 @@ from __future__ import annotations
 import argparse
 import getpass
 import os
+from collections.abc import Iterator, Mapping, Sequence
 
 from chapkit_flows.cli.output import print_json, print_line
+from chapkit_flows.cli.selection import chosen_artifacts, chosen_runs, show_steps, show_survey
 from chapkit_flows.errors import LineageError
+from chapkit_flows.lineage.annotations import check_keys
 from chapkit_flows.lineage.query import get_artifact, get_run
-from chapkit_flows.resources import Resources, open_resources
+from chapkit_flows.resources import Resources, open_facts, open_resources
 from chapkit_flows.upkeep.annotations import add_note, remove_tags, set_tags
+from chapkit_flows.upkeep.bulk import Thing, survey, tag, untagged
 
 
 def tag_run(options: argparse.Namespace) -> int:
-    """Set and remove tags of a run."""
-    resources = open_resources()
-    return _tag(resources, get_run(resources.database, options.id).id, options)
+    """Set and remove tags of a run, or of all that a filter chooses."""
+    ids, texts = _split_words(options)
+    database = open_facts()
+    return _tag(chosen_runs(database, options, ids), options, texts, alone=bool(ids))
 
 
 def tag_artifact(options: argparse.Namespace) -> int:
-    """Set and remove tags of an artifact."""
-    resources = open_resources()
-    return _tag(resources, get_artifact(resources.database, options.id).id, options)
+    """Set and remove tags of an artifact, or of all that a filter chooses."""
+    ids, texts = _split_words(options)
+    database = open_facts()
+    return _tag(chosen_artifacts(database, options, ids), options, texts, alone=bool(ids))
 
 
 def note_run(options: argparse.Namespace) -> int:
@@ -37,12 +43,29 @@ def note_artifact(options: argparse.Namespace) -> int:
     return _note(resources, get_artifact(resources.database, options.id).id, options)
 
 
-def _tag(resources: Resources, subject_id: str, options: argparse.Namespace) -> int:
-    wanted = dict(_split(text) for text in options.tags)
-    if not wanted and not options.remove:
+def _split_words(options: argparse.Namespace) -> tuple[list[str], list[str]]:
+    """The id, if there is one, and the tags: only these have a `=`."""
+    words: list[str] = options.words
+    return (words[:1], words[1:]) if words and "=" not in words[0] else ([], words)
+
+
+def _tag(batches: Iterator[Sequence[Thing]], options: argparse.Namespace, texts: Sequence[str], *, alone: bool) -> int:
+    given = dict(_split(text) for text in texts)
+    if not given and not options.remove:
         raise LineageError("There is no tag to set or remove. Write KEY=VALUE, or --remove KEY.")
-    author = author_of(options)
-    tags = set_tags(resources, subject_id, wanted, by=author)  # first, for it may refuse
+    check_keys(given)
+    wanted: dict[str, str | None] = {**given, **dict.fromkeys(options.remove)}
+    if options.dry_run:
+        database = open_facts()
+        return show_survey(survey(batches, lambda batch: untagged(database, batch, wanted)), options, "tagged")
+    if alone:
+        return _tag_one(next(batches)[0].id, options, given)
+    return show_steps(tag(open_resources(), batches, wanted, by=author_of(options)), options, "tagged anew")
+
+
+def _tag_one(subject_id: str, options: argparse.Namespace, given: Mapping[str, str]) -> int:
+    resources, author = open_resources(), author_of(options)
+    tags = set_tags(resources, subject_id, given, by=author)  # first, for it may refuse
     if options.remove:
         tags = remove_tags(resources, subject_id, options.remove, by=author)
     if options.json:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ from chapkit_flows.lineage.graph import lineage
 from chapkit_flows.lineage.query import get_artifact, get_run, list_artifacts, list_runs, producer
 from chapkit_flows.lineage.search import search_artifacts, search_runs
 from chapkit_flows.refs import ArtifactRef
-from chapkit_flows.resources import open_resources
+from chapkit_flows.resources import Resources, open_facts, open_resources
 
 _LOOKED_THROUGH = 200  # runs, to name models
 _AS_CSV = ("prediction", "dataset")
@@ -56,7 +57,7 @@ _SUFFIXES = {
 
 def list_runs_(options: argparse.Namespace) -> int:
     """Print runs, newest first."""
-    database = open_resources().database
+    database = open_facts()
     chosen = {"flow": options.flow, "model": options.model, "status": options.status}
     if options.where is None:
         runs = list_runs(database, **chosen, limit=options.limit + 1, before=options.before)
@@ -79,7 +80,7 @@ def list_runs_(options: argparse.Namespace) -> int:
 
 def show_run(options: argparse.Namespace) -> int:
     """Print all that is known of a run."""
-    database = open_resources().database
+    database = open_facts()
     run = get_run(database, options.id)
     tags, said = _annotations(database, run.id)
     entry = find_entry(database, run.config, at=run.started_at) if run.config else None
@@ -140,7 +141,7 @@ def list_artifacts_(options: argparse.Namespace) -> int:
     digest = options.digest
     if digest and not digest.startswith("sha256:"):
         digest = f"sha256:{digest}"
-    database = open_resources().database
+    database = open_facts()
     chosen = {"kind": options.kind, "model": options.model, "digest": digest}
     if options.where is None:
         found = list_artifacts(database, **chosen, limit=options.limit + 1, before=options.before)
@@ -149,7 +150,7 @@ def list_artifacts_(options: argparse.Namespace) -> int:
     if options.json:
         page = found[: options.limit]
         tags = load_tags(database, [artifact.id for artifact in page])
-        print_json({"artifacts": [_artifact_json(artifact) | {"tags": tags[artifact.id]} for artifact in page]})
+        print_json({"artifacts": [artifact_json(artifact) | {"tags": tags[artifact.id]} for artifact in page]})
         return 0
     rows = [
         (artifact.id, artifact.kind, size_text(artifact.size), when(artifact.created_at), describe_artifact(artifact))
@@ -163,7 +164,7 @@ def list_artifacts_(options: argparse.Namespace) -> int:
 
 def show_artifact(options: argparse.Namespace) -> int:
     """Print all that is known of an artifact."""
-    database = open_resources().database
+    database = open_facts()
     artifact = get_artifact(database, options.id)
     run = producer(database, artifact.id)
     deletion = find_deletion(database, artifact.id)
@@ -175,7 +176,7 @@ def show_artifact(options: argparse.Namespace) -> int:
             "tags": tags,
             "annotations": [item.to_dict() for item in said],
         }
-        print_json(_artifact_json(artifact) | about)
+        print_json(artifact_json(artifact) | about)
         return 0
     facts: list[tuple[str, object]] = [
         ("Artifact", artifact.id),
@@ -193,32 +194,40 @@ def show_artifact(options: argparse.Namespace) -> int:
     return 0
 
 
-def _artifact_json(artifact: ArtifactRef) -> dict[str, Any]:
+def artifact_json(artifact: ArtifactRef) -> dict[str, Any]:
+    """An artifact as JSON values."""
     return asdict(artifact) | {"created_at": artifact.created_at.isoformat()}
 
 
-def download(options: argparse.Namespace) -> int:
+def download_one(options: argparse.Namespace) -> int:
     """Write an artifact to a file or a folder."""
     resources = open_resources()
     artifact = get_usable(resources.database, options.id)
-    target: Path = options.out or Path(_default_name(artifact))
+    target: Path = options.out or Path(default_name(artifact))
     if not target.parent.is_dir():
         raise DataError(f"There is no folder {target.parent}. Make it first, or choose another --out.")
     if target.exists():
         raise DataError(f"{target} exists already. Remove it, or choose another --out.")
-    if artifact.codec == "parquet" and target.suffix == ".csv":
-        if artifact.kind not in _AS_CSV:
-            refusal = f"{artifact.id} is a table whose index CSV would lose."
-            raise DataError(f"{refusal} Choose an --out that ends in .parquet.")
-        write_prediction(artifact.id, target)
-    else:
-        with show_transfer(artifact.size, options) as progress, whole_path(target) as part:
-            _write(resources.store, artifact, part, zipped=target.suffix == ".zip", progress=progress)
+    write_artifact(resources, artifact, target, show_transfer(artifact.size, options))
     if options.json:
         print_json({"artifact_id": artifact.id, "path": str(target.absolute())})
     else:
         print_line(f"Wrote {target}")
     return 0
+
+
+def write_artifact(
+    resources: Resources, artifact: ArtifactRef, target: Path, show: AbstractContextManager[Progress | None]
+) -> None:
+    """Write an artifact to a path at which nothing is, in the form that its suffix asks for; `show` how far it is."""
+    if artifact.codec == "parquet" and target.suffix == ".csv":
+        if artifact.kind not in _AS_CSV:
+            refusal = f"{artifact.id} is a table whose index CSV would lose."
+            raise DataError(f"{refusal} Choose an --out that ends in .parquet.")
+        write_prediction(artifact.id, target)
+        return
+    with show as progress, whole_path(target) as part:
+        _write(resources.store, artifact, part, zipped=target.suffix == ".zip", progress=progress)
 
 
 def _write(store: Store, artifact: ArtifactRef, target: Path, *, zipped: bool, progress: Progress | None) -> None:
@@ -232,7 +241,8 @@ def _write(store: Store, artifact: ArtifactRef, target: Path, *, zipped: bool, p
             copy_bytes(source, sink, progress)
 
 
-def _default_name(artifact: ArtifactRef) -> str:
+def default_name(artifact: ArtifactRef) -> str:
+    """What an artifact is called where the user gives no name."""
     name = artifact.metadata.get("name")
     if artifact.kind == "dataset" and name:
         return str(name)
@@ -245,7 +255,7 @@ def _default_name(artifact: ArtifactRef) -> str:
 def show_lineage(options: argparse.Namespace) -> int:
     """Print what made a thing, and what was made from it."""
     up, down = not options.down, not options.up
-    graph = lineage(open_resources().database, options.id, up=up, down=down, depth=options.depth)
+    graph = lineage(open_facts(), options.id, up=up, down=down, depth=options.depth)
     if options.json:
         print_json(graph.to_dict())
         return 0
@@ -311,7 +321,7 @@ def _print_page(
 
 def _print_known_models(asked: str | None) -> None:
     """After a search for a model that found nothing: the models that there is something of."""
-    known = {run.model for run in list_runs(open_resources().database, limit=_LOOKED_THROUGH)}
+    known = {run.model for run in list_runs(open_facts(), limit=_LOOKED_THROUGH)}
     if asked is not None and asked not in known:
         names = ", ".join(sorted(known)) or "none"
         print_line(f"No run of a model {asked!r} is known. Models that have run lately: {names}.")

@@ -13,11 +13,13 @@ from typing import Any, TypeAlias
 from chapkit_flows import __version__
 from chapkit_flows.errors import ChapkitFlowsError, DataError
 
-MODEL_HELP = "path/to/file.py:name, or the name of an installed model"
+MODEL_HELP = "path/to/file.py:name, package.module:name, or the name of an installed model"
 CONFIG_HELP = "a saved config, such as rain-config/default; the type may be left out where one type has that name"
 URI_HELP = "a path, any fsspec URL, or artifact://ID; CSV or Parquet"
 KINDS = ("dataset", "training_workspace", "prediction", "prediction_workspace", "metrics", "plot", "report")
 STATUSES = ("running", "completed", "failed", "cancelled", "crashed")
+RUN_FIELDS = "id flow model status config config_digest started finished tag metric.NAME tag.NAME param.NAME"
+ARTIFACT_FIELDS = "id kind level status digest size created model tag metric.NAME tag.NAME metadata.NAME"
 # For a Prefect that runs without a server of its own. Without internet its telemetry prints a traceback; a first
 # start has to migrate a database, which takes longer than Prefect waits by default.
 EMBEDDED_DEFAULTS = {
@@ -163,34 +165,36 @@ def _add_browsing(commands: Commands) -> None:
     listing.add_argument("--flow", choices=("train", "predict"))
     listing.add_argument("--model", metavar="NAME", help="runs of this model")
     listing.add_argument("--status", choices=STATUSES)
-    _add_where(
-        listing, "id flow model status config config_digest started finished tag metric.NAME tag.NAME param.NAME"
-    )
+    _add_where(listing, RUN_FIELDS)
     _add_paging(listing)
     show = _add(runs, "show", "browse:show_run", "show one run: its config, data, code, outputs")
     show.add_argument("id", metavar="ID", help="the id of a run, or of its Prefect flow run")
     _add_annotating(runs, "run", "the id of a run, or of its Prefect flow run")
+    _add_export(runs, "run", RUN_FIELDS)
 
     artifacts = _add_group(commands, "artifacts", "what was read and made")
     listing = _add(artifacts, "list", "browse:list_artifacts_", "list artifacts, newest first")
     listing.add_argument("--kind", choices=KINDS)
     listing.add_argument("--model", metavar="NAME", help="artifacts of this model")
     listing.add_argument("--digest", metavar="SHA256", help="artifacts with these bytes, as sha256sum prints them")
-    _add_where(listing, "id kind level status digest size created model tag metric.NAME tag.NAME metadata.NAME")
+    _add_where(listing, ARTIFACT_FIELDS)
     _add_paging(listing)
     show = _add(artifacts, "show", "browse:show_artifact", "show one artifact")
     show.add_argument("id", metavar="ID")
-    download = _add(artifacts, "download", "browse:download", "write an artifact to a file or a folder")
-    download.add_argument("id", metavar="ID")
+    download = _add(artifacts, "download", "exports:download", "write artifacts to a file or a folder")
+    download.add_argument("id", metavar="ID", nargs="?")
     download.add_argument(
         "--out",
         metavar="PATH",
         type=Path,
-        help="a prediction is written as CSV to a .csv, a folder as archive to a .zip",
+        help="a prediction is written as CSV to a .csv, a folder as archive to a .zip; "
+        "with --where a folder, in which what is there already is left as it is",
     )
+    _add_choice(download, ARTIFACT_FIELDS)
 
     _add_trash(artifacts)
     _add_annotating(artifacts, "artifact", "the id of an artifact")
+    _add_export(artifacts, "artifact", ARTIFACT_FIELDS)
 
     lineage = _add(commands, "lineage", "browse:show_lineage", "show what made a thing, and what was made from it")
     lineage.add_argument("id", metavar="ID", help="the id of an artifact or a run")
@@ -202,11 +206,13 @@ def _add_browsing(commands: Commands) -> None:
 
 def _add_trash(artifacts: Commands) -> None:
     delete = _add(artifacts, "delete", "upkeep:delete", "put artifacts into the trash")
-    delete.add_argument("ids", metavar="ID", nargs="+")
+    delete.add_argument("ids", metavar="ID", nargs="*")
+    delete.add_argument("--yes", action="store_true", help="do not ask, however many a filter chooses")
     delete.add_argument("--reason", metavar="TEXT", required=True, help="shown to whoever looks for it later")
     restore = _add(artifacts, "restore", "upkeep:restore_artifacts", "take artifacts out of the trash")
-    restore.add_argument("ids", metavar="ID", nargs="+")
+    restore.add_argument("ids", metavar="ID", nargs="*")
     for parser in (delete, restore):
+        _add_choice(parser, ARTIFACT_FIELDS)
         parser.add_argument("--by", metavar="NAME", help="who does it; default: your user name")
     listing = _add(artifacts, "trash", "upkeep:show_trash", "list what is in the trash, the last deleted first")
     _add_paging(listing)
@@ -223,6 +229,9 @@ def _add_upkeep(commands: Commands) -> None:
 
     fsck = _add(commands, "fsck", "upkeep:fsck", "check that the bytes of every artifact are there")
     fsck.add_argument("--bytes", action="store_true", help="read all bytes and compare their digests")
+    fsck.add_argument(
+        "--set-aside", action="store_true", help="move damaged bytes out of the way, so that they can be stored again"
+    )
     fsck.add_argument("--sample", metavar="SHARE", type=_share, default=1.0, help="of the artifacts, such as 0.05")
     fsck.add_argument("--seed", metavar="N", type=int, default=0, help="of the sample (default: %(default)s)")
     fsck.add_argument("--after", metavar="ID", help="go on after this artifact")
@@ -257,11 +266,28 @@ def _add_where(parser: argparse.ArgumentParser, fields: str) -> None:
     )
 
 
+def _add_choice(parser: argparse.ArgumentParser, fields: str) -> None:
+    """Instead of ids: a filter, with a look at what would happen."""
+    _add_where(parser, fields)
+    parser.add_argument("--dry-run", action="store_true", help="only say what would be done, and change nothing")
+
+
+def _add_export(group: Commands, what: str, fields: str) -> None:
+    export = _add(group, "export", f"exports:export_{what}s", f"write the facts of {what}s to a file, one a line")
+    export.add_argument("ids", metavar="ID", nargs="*")
+    export.add_argument(
+        "--out", metavar="FILE", type=Path, required=True, help="JSON lines to a .jsonl, a table to a .csv"
+    )
+    _add_force(export)
+    _add_choice(export, fields)
+
+
 def _add_annotating(group: Commands, what: str, id_help: str) -> None:
     article = "an" if what == "artifact" else "a"
-    tag = _add(group, "tag", f"annotations:tag_{what}", f"set and remove tags of {article} {what}, to find it by")
-    tag.add_argument("id", metavar="ID", help=id_help)
-    tag.add_argument("tags", metavar="KEY=VALUE", nargs="*", help="tags to set")
+    tag = _add(group, "tag", f"annotations:tag_{what}", f"set and remove tags of {what}s, to find them by")
+    tag.usage = f"{tag.prog} [-h] [ID | --where EXPR] [KEY=VALUE ...] [--remove KEY] [--dry-run] [--by NAME]"
+    tag.add_argument("words", metavar="ID KEY=VALUE", nargs="*", help=f"{id_help}; tags to set")
+    _add_choice(tag, ARTIFACT_FIELDS if what == "artifact" else RUN_FIELDS)
     tag.add_argument("--remove", metavar="KEY", action="append", default=[], help="a tag to remove; may be repeated")
     note = _add(group, "note", f"annotations:note_{what}", f"write a note on {article} {what}")
     note.add_argument("id", metavar="ID", help=id_help)

@@ -6,16 +6,26 @@ import argparse
 import logging
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import prefect
 from prefect.logging.configuration import setup_logging
-from rich.progress import BarColumn, DownloadColumn, TaskID, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    FileSizeColumn,
+    MofNCompleteColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 from rich.progress import Progress as Bars
 
 from chapkit_flows.artifacts.backends import Progress
+from chapkit_flows.artifacts.watching import watched_by
 from chapkit_flows.cli.output import console_of
 
 LARGE = 64 * 1000**2
@@ -59,6 +69,75 @@ def show_transfer(size: int, options: argparse.Namespace) -> Iterator[Progress |
             bars.advance(tasks[what], count)
 
         yield tell
+
+
+@contextmanager
+def show_count(what: str, total: int | None, options: argparse.Namespace) -> Iterator[Callable[[int], None]]:
+    """How many things are done, on stderr; nothing where nobody watches. Gives what to tell of each more."""
+    if options.json or not sys.stderr.isatty():
+        yield lambda count: None
+        return
+    count = TextColumn("{task.completed:.0f}") if total is None else MofNCompleteColumn()
+    columns = (TextColumn("{task.description}"), BarColumn(), count)
+    with Bars(*columns, console=console_of(sys.stderr), transient=True) as bars:
+        task = bars.add_task(what, total=total)
+        yield lambda count: bars.advance(task, count)
+
+
+@contextmanager
+def show_uploads(options: argparse.Namespace) -> Iterator[None]:
+    """Show on stderr how much of something large is stored already; nothing where nobody watches."""
+    if options.json or not sys.stderr.isatty():
+        yield
+        return
+    with watched_by(_Uploads().watch):
+        yield
+
+
+class _Uploads:
+    """Bars that come when the transfers of one moment have had LARGE bytes, and go when the last of them ends.
+
+    How much there will be is not known: a flow stores what its model has made.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open = 0
+        self._counts: dict[str, int] = {}
+        self._tasks: dict[str, TaskID] = {}
+        self._bars: Bars | None = None
+
+    @contextmanager
+    def watch(self) -> Iterator[Progress]:
+        with self._lock:
+            self._open += 1
+        try:
+            yield self._tell
+        finally:
+            with self._lock:
+                self._open -= 1
+                if not self._open:
+                    self._end()
+
+    def _tell(self, what: str, count: int) -> None:
+        with self._lock:
+            self._counts[what] = done = self._counts.get(what, 0) + count
+            if done < LARGE:
+                return
+            if self._bars is None:
+                columns = (TextColumn("{task.description}"), FileSizeColumn(), TransferSpeedColumn())
+                self._bars = Bars(*columns, console=console_of(sys.stderr), transient=True)
+                self._bars.start()
+            if what not in self._tasks:
+                self._tasks[what] = self._bars.add_task(what, total=None)
+            self._bars.update(self._tasks[what], completed=done)
+
+    def _end(self) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+        self._bars = None
+        self._counts.clear()
+        self._tasks.clear()
 
 
 class _StepHandler(logging.Handler):

@@ -25,7 +25,7 @@ from chapkit_flows.flows.results import ValidateResult
 from chapkit_flows.lineage.query import get_artifact, producer
 from chapkit_flows.models.discovery import load_model
 from chapkit_flows.refs import Diagnostic
-from chapkit_flows.resources import open_resources
+from chapkit_flows.resources import open_facts, open_resources
 
 
 def train(options: argparse.Namespace) -> int:
@@ -131,7 +131,7 @@ def find_model(reference: str) -> Model:
 
 def _model_of(artifact_id: str) -> str:
     """Where the model of a trained artifact was defined."""
-    database = open_resources().database
+    database = open_facts()
     artifact = get_artifact(database, artifact_id)
     run = producer(database, artifact.id)
     if artifact.kind != "training_workspace" or run is None:

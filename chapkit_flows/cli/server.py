@@ -16,13 +16,12 @@ from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL
 
 from chapkit_flows.cli.output import say
-from chapkit_flows.cli.progress import follow_run
+from chapkit_flows.cli.progress import follow_run, show_uploads
 from chapkit_flows.data.sources import mask_uri
 from chapkit_flows.errors import LineageError, ServerRefused, ServerUnavailable
-from chapkit_flows.lineage.engine import open_database
 from chapkit_flows.lineage.facts import RunFact
 from chapkit_flows.lineage.query import get_run
-from chapkit_flows.settings import ChapkitFlowsSettings
+from chapkit_flows.resources import open_facts
 
 T = TypeVar("T")
 
@@ -40,7 +39,7 @@ def run_here(work: Coroutine[Any, Any, T], options: argparse.Namespace, *, follo
     if not url and not options.json:
         say("Starting a temporary Prefect server (20 seconds the first time, then 5) …")
     try:
-        with follow_run(options) if follow else nullcontext():
+        with follow_run(options) if follow else nullcontext(), show_uploads(options):
             return asyncio.run(work)
     except (httpx.HTTPError, httpx.InvalidURL, ObjectNotFound, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "Failed to reach API" not in str(error):
@@ -130,6 +129,6 @@ def recorded_run(flow_run_ids: list[str]) -> RunFact | None:
     if not flow_run_ids:
         return None
     try:
-        return get_run(open_database(ChapkitFlowsSettings().resolved_database_url()), flow_run_ids[-1])
+        return get_run(open_facts(), flow_run_ids[-1])
     except LineageError:  # the database may be what the run failed on
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import timedelta
@@ -14,11 +14,15 @@ from pathlib import Path
 from chapkit_flows.artifacts.store import open_store
 from chapkit_flows.cli.annotations import author_of
 from chapkit_flows.cli.output import print_diagnostics, print_json, print_line, print_table, say, size_text, when
+from chapkit_flows.cli.progress import show_uploads
+from chapkit_flows.cli.selection import chosen_artifacts, confirm, has_filter, show_nothing, show_steps, show_survey
 from chapkit_flows.errors import UpkeepError
-from chapkit_flows.lineage.deletions import list_deletions
+from chapkit_flows.lineage.deletions import in_trash, list_deletions
+from chapkit_flows.lineage.engine import Database
 from chapkit_flows.refs import Diagnostic
-from chapkit_flows.resources import open_resources
-from chapkit_flows.upkeep import backups, trash
+from chapkit_flows.resources import open_facts, open_resources
+from chapkit_flows.upkeep import backups, bulk, trash
+from chapkit_flows.upkeep.bulk import Thing, survey
 from chapkit_flows.upkeep.collection import Collected, Policy, collect, explain, find_dead
 from chapkit_flows.upkeep.integrity import Scope, check
 from chapkit_flows.upkeep.recovery import rebuild
@@ -29,6 +33,17 @@ _SHOWN = 50
 
 def delete(options: argparse.Namespace) -> int:
     """Put artifacts into the trash."""
+    database, doing = open_facts(), "put into the trash"
+    if has_filter(options, options.ids) or options.dry_run:
+        found = survey(chosen_artifacts(database, options, options.ids), lambda batch: _kept(database, batch))
+        if options.dry_run:
+            return show_survey(found, options, doing)
+        if not found.matched:
+            return show_nothing(options)
+        confirm(found, options, doing)
+        batches = chosen_artifacts(database, options, options.ids, newest=found.newest)
+        steps = bulk.delete(open_resources(), batches, actor=author_of(options), reason=options.reason)
+        return show_steps(steps, options, doing, total=found.matched)
     made = trash.delete(open_resources(), options.ids, actor=author_of(options), reason=options.reason)
     if options.json:
         print_json({"deleted": [deletion.artifact_id for deletion in made]})
@@ -39,8 +54,20 @@ def delete(options: argparse.Namespace) -> int:
     return 0
 
 
+def _kept(database: Database, batch: Sequence[Thing]) -> set[str]:
+    ids = {thing.id for thing in batch}
+    return ids - set(in_trash(database, ids))
+
+
 def restore_artifacts(options: argparse.Namespace) -> int:
     """Take artifacts out of the trash."""
+    database, doing = open_facts(), "taken out of the trash"
+    if has_filter(options, options.ids) or options.dry_run:
+        batches = chosen_artifacts(database, options, options.ids, trash=True)
+        if options.dry_run:
+            found = survey(batches, lambda batch: in_trash(database, {thing.id for thing in batch}))
+            return show_survey(found, options, doing)
+        return show_steps(bulk.restore(open_resources(), batches, actor=author_of(options)), options, doing)
     back = trash.restore(open_resources(), options.ids, actor=author_of(options))
     if options.json:
         print_json({"restored": list(back)})
@@ -51,7 +78,7 @@ def restore_artifacts(options: argparse.Namespace) -> int:
 
 def show_trash(options: argparse.Namespace) -> int:
     """Print what is in the trash, the last deleted first."""
-    found = list_deletions(open_resources().database, limit=options.limit + 1, before=options.before)
+    found = list_deletions(open_facts(), limit=options.limit + 1, before=options.before)
     found, more = found[: options.limit], len(found) > options.limit
     if options.json:
         print_json({"deletions": [deletion.to_dict() for deletion in found]})
@@ -103,7 +130,15 @@ def _print_collected(found: Collected, *, dry_run: bool) -> None:
 
 def fsck(options: argparse.Namespace) -> int:
     """Check rows against bytes; 1 if something is wrong."""
-    scope = Scope(read_bytes=options.bytes, share=options.sample, after=options.after or "", seed=options.seed)
+    if options.set_aside and not options.bytes:
+        raise UpkeepError("Whether bytes are damaged shows only when they are read. Add --bytes to --set-aside.")
+    scope = Scope(
+        read_bytes=options.bytes,
+        set_aside=options.set_aside,
+        share=options.sample,
+        after=options.after or "",
+        seed=options.seed,
+    )
     count, last = 0, ""
     findings: list[Diagnostic] = []
     for checked in check(open_resources(), scope):
@@ -125,7 +160,8 @@ def fsck(options: argparse.Namespace) -> int:
 
 def backup(options: argparse.Namespace) -> int:
     """Write a backup; 1 if the store lacks something."""
-    made = backups.backup(open_resources(), open_store(options.to))
+    with show_uploads(options):
+        made = backups.backup(open_resources(), open_store(options.to))
     if options.json:
         print_json({**asdict(made), "created_at": made.created_at.isoformat()})
     else:
@@ -141,7 +177,8 @@ def backup(options: argparse.Namespace) -> int:
 def restore(options: argparse.Namespace) -> int:
     """Bring a backup back into the empty database and the store of the settings."""
     resources = open_resources()
-    found = backups.restore(open_store(options.source), resources, backup_id=options.backup)
+    with show_uploads(options):
+        found = backups.restore(open_store(options.source), resources, backup_id=options.backup)
     if options.json:
         print_json({"backup": found.id, "rows": found.rows, "objects": found.objects})
     else:

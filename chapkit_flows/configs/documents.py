@@ -142,7 +142,7 @@ def _read_document(file: Path, written: YamlDocument, index: int) -> BlockDocume
     if content.get("rules") is not None:
         fields = _with_rules(file, written, fields or {}, content["rules"])
     model = content["model"]
-    if ".py" in model and not Path(model).expanduser().is_absolute():
+    if model.partition(":")[0].endswith(".py") and not Path(model).expanduser().is_absolute():
         model = str(file.parent.resolve() / model)
     return BlockDocument(
         file=file,

@@ -192,7 +192,7 @@ def _model_from(document: BlockDocument, file: Path) -> str:
     """The model as it is named from another file."""
     assert document.written is not None
     model = str(document.written.value["model"])
-    if ".py" not in model or Path(model).expanduser().is_absolute():
+    if not model.partition(":")[0].endswith(".py") or Path(model).expanduser().is_absolute():
         return model
     return Path(os.path.relpath(document.model, file.parent.resolve())).as_posix()
 

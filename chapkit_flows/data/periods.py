@@ -63,6 +63,16 @@ def period_start(canonical: str) -> date:
     return date.fromisocalendar(int(canonical[:4]), int(canonical[6:]), 1)
 
 
+def season_of(canonical: str) -> int:
+    """The position of a period in its year: 1 to 12 for a month, 1 to 52 for an ISO week.
+
+    Week 53, which five years in six do not have, counts as week 52.
+    """
+    if period_type_of(canonical) == "monthly":
+        return int(canonical[5:])
+    return min(int(canonical[6:]), 52)
+
+
 def _month(text: str) -> str | None:
     if not (found := _MONTH.fullmatch(text)):
         return None

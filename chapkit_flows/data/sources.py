@@ -56,10 +56,21 @@ def open_source(uri: str) -> Iterator[BinaryIO]:
     """
     place = _expanded(uri)
     with _wrapped(uri, *_OPENING_ERRORS):
-        system, path = fsspec.core.url_to_fs(place)
+        system, path = fsspec.core.url_to_fs(place, **_host_checks(place))
         inner = system.open(path, "rb")
     with inner:
         yield cast(BinaryIO, _Source(uri, inner))
+
+
+def _host_checks(uri: str) -> dict[str, Any]:
+    """Options by scheme. sshfs would take any host for the right one: check it as ssh does, unless fsspec's own
+    configuration, in which a user can also name another file or None, says otherwise.
+    """
+    schemes = {part.partition("://")[0] for part in uri.split("::")} & {"sftp", "ssh"}
+    # The empty tuple stands for ~/.ssh/known_hosts.
+    return {
+        scheme: {"known_hosts": ()} for scheme in schemes if "known_hosts" not in fsspec.config.conf.get(scheme, {})
+    }
 
 
 def _expanded(uri: str) -> str:
@@ -148,6 +159,11 @@ def _refusal(uri: str, error: Exception) -> str:
     if isinstance(error, PermissionError):
         return f"{name} may not be read: permission denied. Check your rights or credentials."
     reason = mask_uri(str(error)) or type(error).__name__
+    if type(error).__name__ == "HostKeyNotVerifiable":
+        return (
+            f"{name} cannot be read: {reason.rstrip('.')}. Connect to the host once with ssh, which adds its key to "
+            "~/.ssh/known_hosts, or ask its administrator for the key."
+        )
     if isinstance(error, _ARCHIVE_ERRORS):
         return f"{name} is in an archive that cannot be read: {reason}. Make the archive again."
     if isinstance(error, (ValueError, *_OPENING_ERRORS)):

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
+from chapkit_flows.artifacts.backends import Progress
+from chapkit_flows.artifacts.watching import watch
 from chapkit_flows.data.geo import read_geo
 from chapkit_flows.data.panels import check_panel
 from chapkit_flows.data.tables import mask_uri, media_type_of, open_source, read_table
@@ -87,7 +89,8 @@ def fetch(resources: Resources, uri: str) -> Iterator[Fetched]:
     if not uri.strip():
         raise DataNotFound("The URI is empty. Pass a path, any fsspec URL, or artifact://ID.")
     with open_source(uri) as source, tempfile.TemporaryFile(prefix="chapkit-flows-") as spool:
-        digest, size = _copy(source, spool)
+        with watch() as tell:
+            digest, size = _copy(source, spool, tell)
         spool.seek(0)
         media_type = media_type_of(uri, spool.read(4096))
         spool.seek(0)
@@ -151,10 +154,11 @@ def keep(resources: Resources, fetched: Fetched, metadata: Mapping[str, Any]) ->
     return artifact, True
 
 
-def _copy(source: IO[bytes], sink: IO[bytes]) -> tuple[str, int]:
+def _copy(source: IO[bytes], sink: IO[bytes], tell: Progress) -> tuple[str, int]:
     digest, size = hashlib.sha256(), 0
     while chunk := source.read(_CHUNK):
         digest.update(chunk)
+        tell("read", len(chunk))
         try:
             sink.write(chunk)
             sink.flush()

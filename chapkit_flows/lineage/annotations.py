@@ -6,9 +6,9 @@ The history is only ever added to; the runs and artifacts themselves never chang
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
-from typing import cast
+from typing import Any, cast
 
 from sqlalchemy import delete, insert, select
 from sqlalchemy.orm import Session
@@ -17,8 +17,8 @@ from sqlmodel import col
 from chapkit_flows.errors import LineageError
 from chapkit_flows.lineage.engine import Database
 from chapkit_flows.lineage.facts import Action, Annotation
-from chapkit_flows.lineage.graph import find_end
-from chapkit_flows.lineage.tables import AnnotationRow, TagRow
+from chapkit_flows.lineage.graph import End, find_end
+from chapkit_flows.lineage.tables import AnnotationRow, ArtifactRow, RunRow, TagRow
 from chapkit_flows.refs import check_id, now
 
 _OLDEST_FIRST = (col(AnnotationRow.created_at), col(AnnotationRow.id))
@@ -42,9 +42,7 @@ def set_tags(database: Database, subject_id: str, tags: Mapping[str, str], *, by
         ArtifactNotFound: Neither a run nor an artifact has that id.
         LineageError: A key has other characters; or as `Database.write` raises it.
     """
-    for key in tags:
-        if not _KEY.fullmatch(key):
-            raise LineageError(f"{key!r} cannot be the key of a tag. Write at most 64 letters, digits and . _ - : /")
+    check_keys(tags)
     return _change_tags(database, check_id(subject_id), tags, by)
 
 
@@ -92,20 +90,44 @@ def history(database: Database, subject_id: str) -> list[Annotation]:
         ArtifactNotFound: Neither a run nor an artifact has that id.
     """
     wanted = check_id(subject_id)
-    query = select(AnnotationRow).where(col(AnnotationRow.subject_id) == wanted).order_by(*_OLDEST_FIRST)
     with database.read() as session:
         find_end(session, wanted)
-        return [_to_annotation(row) for row in session.scalars(query)]
+        return histories(session, [wanted])[wanted]
+
+
+def histories(session: Session, subject_ids: Iterable[str]) -> dict[str, list[Annotation]]:
+    """All that was said of some runs or artifacts, the oldest first, by the id of each."""
+    said: dict[str, list[Annotation]] = {subject_id: [] for subject_id in subject_ids}
+    query = select(AnnotationRow).where(col(AnnotationRow.subject_id).in_(said)).order_by(*_OLDEST_FIRST)
+    for row in session.scalars(query):
+        said[row.subject_id].append(_to_annotation(row))
+    return said
 
 
 def load_tags(database: Database, subject_ids: Iterable[str]) -> dict[str, dict[str, str]]:
     """The tags that stand, by the id of each given run or artifact, in the order of their keys."""
-    tags: dict[str, dict[str, str]] = {subject_id: {} for subject_id in subject_ids}
-    query = select(TagRow).where(col(TagRow.subject_id).in_(tags)).order_by(col(TagRow.key))
     with database.read() as session:
-        for row in session.scalars(query):
-            tags[row.subject_id][row.key] = row.value
+        return _load_tags(session, subject_ids)
+
+
+def _load_tags(session: Session, subject_ids: Iterable[str]) -> dict[str, dict[str, str]]:
+    tags: dict[str, dict[str, str]] = {subject_id: {} for subject_id in subject_ids}
+    columns = (col(TagRow.subject_id), col(TagRow.key), col(TagRow.value))
+    query = select(*columns).where(col(TagRow.subject_id).in_(tags)).order_by(col(TagRow.key))
+    for subject_id, key, value in session.execute(query):
+        tags[subject_id][key] = value
     return tags
+
+
+def check_keys(keys: Iterable[str]) -> None:
+    """Refuse what cannot be the key of a tag.
+
+    Raises:
+        LineageError: It has other characters, or too many.
+    """
+    for key in keys:
+        if not _KEY.fullmatch(key):
+            raise LineageError(f"{key!r} cannot be the key of a tag. Write at most 64 letters, digits and . _ - : /")
 
 
 def _change_tags(database: Database, subject_id: str, wanted: Mapping[str, str | None], by: str) -> dict[str, str]:
@@ -114,24 +136,55 @@ def _change_tags(database: Database, subject_id: str, wanted: Mapping[str, str |
     def work(session: Session) -> dict[str, str]:
         # Who changes the tags of the same thing at the same time waits here.
         subject_type = find_end(session, subject_id, lock=True)
-        mine = col(TagRow.subject_id) == subject_id
-        standing = {row.key: row.value for row in session.scalars(select(TagRow).where(mine))}
-        changed = {key: value for key, value in wanted.items() if standing.get(key) != value}
-        if not changed:
-            return dict(sorted(standing.items()))
-        session.execute(delete(TagRow).where(mine, col(TagRow.key).in_(changed)))
-        kept = {key: value for key, value in changed.items() if value is not None}
-        if kept:
-            common = {"subject_id": subject_id, "subject_type": subject_type}
-            session.execute(insert(TagRow), [common | {"key": key, "value": value} for key, value in kept.items()])
-        said = [
-            _say(subject_id, "remove" if value is None else "set", key, value, by) for key, value in changed.items()
-        ]
-        _record(session, said)
-        remaining = {key: value for key, value in standing.items() if key not in changed}
-        return dict(sorted((remaining | kept).items()))
+        _change(session, {subject_id: subject_type}, wanted, by)
+        return _load_tags(session, [subject_id])[subject_id]
 
     return database.transact(work)
+
+
+def change_tags(
+    session: Session, subject_ids: Collection[str], subject_type: End, *, wanted: Mapping[str, str | None], by: str
+) -> list[str]:
+    """Set the keys that have a value, remove the others, of many runs or artifacts at once.
+
+    Args:
+        session: In a transaction.
+        subject_ids: Of runs or artifacts that exist, all of one type.
+        subject_type: What they are.
+        wanted: Values by key; None for a tag to remove.
+        by: Who says so.
+
+    Returns:
+        The ids of those whose tags were not so already.
+    """
+    table: Any = ArtifactRow if subject_type == "artifact" else RunRow
+    # In one order, so that two writers never wait for each other.
+    locked = select(col(table.id)).where(col(table.id).in_(subject_ids)).order_by(col(table.id)).with_for_update()
+    return _change(session, dict.fromkeys(session.scalars(locked), subject_type), wanted, by)
+
+
+def _change(session: Session, subjects: Mapping[str, End], wanted: Mapping[str, str | None], by: str) -> list[str]:
+    standing = _load_tags(session, subjects)
+    said = [
+        _say(subject_id, "remove" if value is None else "set", key, value, by)
+        for subject_id in subjects
+        for key, value in wanted.items()
+        if standing[subject_id].get(key) != value
+    ]
+    if not said:
+        return []
+    changed = list(dict.fromkeys(annotation.subject_id for annotation in said))
+    session.execute(delete(TagRow).where(col(TagRow.subject_id).in_(changed), col(TagRow.key).in_(wanted)))
+    kept = [
+        {"subject_id": subject_id, "subject_type": subjects[subject_id], "key": key, "value": value}
+        for subject_id in changed
+        for key, value in wanted.items()
+        if value is not None
+    ]
+    if kept:
+        session.execute(insert(TagRow), kept)
+    _record(session, said)
+    return changed
 
 
 def restore_annotations(database: Database, subject_id: str, said: Sequence[Annotation]) -> int:

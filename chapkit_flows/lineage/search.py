@@ -57,6 +57,7 @@ def search_artifacts(
     equals: Mapping[str, str | None] | None = None,
     limit: int = 50,
     before: str | None = None,
+    trash: bool = False,
 ) -> list[ArtifactRef]:
     """The artifacts that a filter is true of, newest first, without those in the trash.
 
@@ -68,6 +69,7 @@ def search_artifacts(
         equals: What some fields must be besides; None for anything.
         limit: Length of a page.
         before: The id of the last artifact on the page before.
+        trash: Those in the trash instead.
 
     Raises:
         InvalidFilter: `where` is not a filter.
@@ -75,7 +77,9 @@ def search_artifacts(
     """
     condition = _read(where, equals or {}, ARTIFACT)
     with database.read() as session:
-        query, artifact_id = _select(session, select(ArtifactRow).where(is_kept()), condition, ARTIFACT)
+        query, artifact_id = _select(
+            session, select(ArtifactRow).where(~is_kept() if trash else is_kept()), condition, ARTIFACT
+        )
         return [to_artifact(row) for row in session.scalars(page(query, artifact_id, limit, before))]
 
 

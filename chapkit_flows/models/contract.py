@@ -72,8 +72,14 @@ class ModelContract:
 
     @property
     def entrypoint(self) -> str | None:
-        """`/path/to/file.py:name`, from which another process can load it; None in an interactive session."""
+        """From which another process can load it; None in an interactive session.
+
+        `package.module:name` for a module of an installed package, which may not find its neighbours when it is
+        imported by path; else `/path/to/file.py:name`.
+        """
         name = self.definition.name_of(self)
+        if name and self.definition.module:
+            return f"{self.definition.module}:{name}"
         return f"{self.definition.file}:{name}" if self.definition.file and name else None
 
     @cached_property

@@ -28,6 +28,12 @@ class Definition:
         """The folder of the file; the working directory in an interactive session."""
         return self.file.parent if self.file else Path.cwd()
 
+    @property
+    def module(self) -> str | None:
+        """The name by which it is imported, if it is part of a package."""
+        name = str(self.namespace.get("__name__", ""))
+        return name if self.namespace.get("__package__") and name != "__main__" else None
+
     def name_of(self, value: object) -> str | None:
         """The global name that `value` is bound to, or None."""
         return next((name for name, bound in list(self.namespace.items()) if bound is value), None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 import traceback
 from collections.abc import Iterator
@@ -16,14 +17,16 @@ from chapkit_flows.models.contract import ModelContract
 from chapkit_flows.refs import digest_of
 
 GROUP = "chapkit_flows.models"
+_MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
 def load_model(reference: str | Path) -> ModelContract:
     """Load a model.
 
     Args:
-        reference: `path/to/file.py:name`; `path/to/file.py` if the file makes one model only; or the name of
-            an entry point in the group `chapkit_flows.models`.
+        reference: `path/to/file.py:name`; `path/to/file.py` if the file makes one model only;
+            `package.module:name` of an installed module; or the name of an entry point in the group
+            `chapkit_flows.models`.
 
     Raises:
         ModelNotFound: There is no such file, name or entry point, or the file cannot be imported.
@@ -33,6 +36,8 @@ def load_model(reference: str | Path) -> ModelContract:
         path, name = str(reference), ""
     if path.endswith(".py"):
         return _from_file(Path(path).expanduser(), name)
+    if _MODULE.fullmatch(path) and name.isidentifier():
+        return _from_module(EntryPoint(name=str(reference), value=str(reference), group=GROUP))
     return _from_entry_point(str(reference))
 
 
@@ -97,10 +102,14 @@ def _from_entry_point(name: str) -> ModelContract:
         raise ModelNotFound(
             f"No model {name!r}: write path/to/file.py:name, or the name of an installed model (installed: {known})."
         )
-    with _importing(f"The installed model {name!r} ({points[name].value}) does not load"):
-        model = points[name].load()
+    return _from_module(points[name])
+
+
+def _from_module(point: EntryPoint) -> ModelContract:
+    with _importing(f"The installed model {point.name!r} ({point.value}) does not load"):
+        model = point.load()
     if not isinstance(model, ModelContract):
         raise ModelNotFound(
-            f"The entry point {name!r} ({points[name].value}) is of type {type(model).__name__}; it must name a Model."
+            f"The entry point {point.name!r} ({point.value}) is of type {type(model).__name__}; it must name a Model."
         )
     return model

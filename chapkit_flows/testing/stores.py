@@ -12,15 +12,19 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
 
 import pytest
 
+from chapkit_flows.artifacts.backends import SMALL, Progress, RemoteBackend
 from chapkit_flows.artifacts.codecs import load, save
 from chapkit_flows.artifacts.store import CHUNK, Store
 from chapkit_flows.artifacts.trees import get_tree, list_tree, put_tree
+from chapkit_flows.artifacts.watching import watched_by
 from chapkit_flows.errors import DigestMismatch, ObjectMissing
 from chapkit_flows.refs import ArtifactRef, digest_of, new_id
 
@@ -91,6 +95,26 @@ class StoreContract:
         assert size == told.pop("check")
         assert told in ({}, {"download": size})
 
+    @pytest.mark.parametrize("size", [5, 9 * CHUNK])
+    def test_watcher_of_uploads_counts_every_byte(self, store: Store, tmp_path: Path, size: int) -> None:
+        """Whoever watches is told of each byte that is stored and uploaded, once, from whatever thread."""
+        told: dict[str, int] = {}
+
+        @contextmanager
+        def watch() -> Iterator[Progress]:
+            yield lambda what, count: told.update({what: told.get(what, 0) + count})
+
+        source = tmp_path / "source"
+        source.mkdir()
+        (source / "file").write_bytes(some_bytes(size))
+        with watched_by(watch):
+            store.put(io.BytesIO(some_bytes(size)[::-1]))
+            assert size == told["store"]
+            in_parts = isinstance(store._backend, RemoteBackend) and size > SMALL
+            assert told.get("upload") == (size if in_parts else None)
+            put_tree(store, source)
+        assert told["store"] > 2 * size  # and the list of files
+
     def test_same_bytes_are_one_object(self, store: Store) -> None:
         """Bytes that are put twice are stored once."""
         first = store.put(io.BytesIO(b"same"))
@@ -131,6 +155,34 @@ class StoreContract:
         digest = store.put(io.BytesIO(b"whole")).digest
         plant(store, key_of(digest), b"who")
         store.put(io.BytesIO(b"whole"))
+        with store.open(digest) as file:
+            assert file.read() == b"whole"
+
+    def test_truncated_file_of_a_folder_is_healed(self, store: Store, tmp_path: Path) -> None:
+        """Storing a folder again puts right what has the wrong size: a file of it, and the list of its files."""
+        source, target = tmp_path / "source", tmp_path / "target"
+        source.mkdir()
+        (source / "model").write_bytes(b"whole")
+        tree = put_tree(store, source)
+        for digest in (tree.digest, digest_of(b"whole")):
+            plant(store, key_of(digest), b"who")
+        assert tree == put_tree(store, source)
+        get_tree(store, tree.digest, target)
+        assert (target / "model").read_bytes() == b"whole"
+
+    def test_damage_that_is_set_aside_is_healed(self, store: Store, tmp_path: Path) -> None:
+        """A file with a flipped bit is stored again once it is out of the way; its bytes are kept elsewhere."""
+        source = tmp_path / "source"
+        source.mkdir()
+        (source / "model").write_bytes(b"whole")
+        tree = put_tree(store, source)
+        digest = digest_of(b"whole")
+        plant(store, key_of(digest), b"wholf")
+        for _ in range(2):
+            store.set_aside(digest)
+            assert not store.has(digest)
+        assert store._backend.keys("damaged") == [f"damaged/{digest[7:]}"]
+        assert tree == put_tree(store, source)
         with store.open(digest) as file:
             assert file.read() == b"whole"
 

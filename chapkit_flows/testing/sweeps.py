@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import io
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
+import pytest
+
+from chapkit_flows.artifacts import backends
 from chapkit_flows.artifacts.store import Store
 from chapkit_flows.refs import digest_of, now
 from chapkit_flows.testing.stores import ABSENT, key_of, plant, some_bytes
@@ -40,6 +44,18 @@ class SweepContract:
         assert store.claim(stored.digest, 6)
         assert not store.claim(stored.digest, 7)
         assert not store.claim(ABSENT, 0)
+
+    def test_old_object_is_renewed(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+        """An object that was written long ago counts as new once somebody needs it, and one that is absent does not."""
+        stored = store.put(io.BytesIO(b"wanted"))
+        before = now()
+        time.sleep(1.1)  # some stores keep whole seconds
+        monkeypatch.setattr(backends, "RENEW_SECONDS", -HOUR.total_seconds())
+        assert store.renew(stored.digest)
+        assert not store.renew(ABSENT)
+        (entry,) = [entry for shard in range(256) for entry in store.objects(shard)]
+        assert (stored.digest, 6) == (entry.digest, entry.size)
+        assert entry.modified > before
 
     def test_old_object_is_removed(self, store: Store) -> None:
         """An object that nobody wrote or claimed since a moment goes, and can be stored again."""

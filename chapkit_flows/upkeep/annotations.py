@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from chapkit_flows.artifacts.store import Store
 from chapkit_flows.lineage.annotations import add_note as record_note
 from chapkit_flows.lineage.annotations import history
 from chapkit_flows.lineage.annotations import remove_tags as record_removal
@@ -37,5 +38,10 @@ def add_note(resources: Resources, subject_id: str, text: str, *, by: str) -> An
 
 def keep_history(resources: Resources, subject_id: str) -> None:
     """Write all that was said of a run or an artifact. The last of two writers at once writes what both have said."""
-    said = [annotation.to_dict() for annotation in history(resources.database, subject_id)]
-    resources.store.write_manifest(f"{ANNOTATIONS}/{subject_id}", {"subject_id": subject_id, "said": said})
+    write_history(resources.store, subject_id, history(resources.database, subject_id))
+
+
+def write_history(store: Store, subject_id: str, said: Iterable[Annotation]) -> None:
+    """Write what was said of a run or an artifact beside the objects."""
+    document = {"subject_id": subject_id, "said": [annotation.to_dict() for annotation in said]}
+    store.write_manifest(f"{ANNOTATIONS}/{subject_id}", document)

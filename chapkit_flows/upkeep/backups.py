@@ -14,6 +14,7 @@ from typing import Any
 from chapkit_flows.artifacts.codecs import FolderCodec
 from chapkit_flows.artifacts.store import Store
 from chapkit_flows.artifacts.trees import list_tree
+from chapkit_flows.artifacts.watching import watch, watched_pool
 from chapkit_flows.errors import BackupNotFound, DigestMismatch, ObjectMissing
 from chapkit_flows.lineage.dump import dump, load_dump
 from chapkit_flows.refs import new_id, now
@@ -184,7 +185,7 @@ class _Copier:
                 self.missing.add(folder)
         whole = [folder for folder in folders if folder not in self.missing]
         for digests in (plain, whole):
-            with ThreadPoolExecutor(_THREADS) as pool:
+            with watch(), watched_pool(_THREADS) as pool:
                 for digest, size in zip(digests, pool.map(self._copy, digests), strict=True):
                     self._count(digest, size)
 

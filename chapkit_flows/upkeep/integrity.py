@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from chapkit_flows.artifacts.codecs import FolderCodec
+from chapkit_flows.artifacts.store import object_path
 from chapkit_flows.artifacts.trees import list_tree
 from chapkit_flows.errors import ArtifactError, DigestMismatch, ObjectMissing
 from chapkit_flows.lineage.deletions import in_trash
@@ -24,12 +25,14 @@ class Scope:
 
     Attributes:
         read_bytes: Whether to read every object and compare its digest; else only that it is there, with its size.
+        set_aside: Whether to move what is damaged out of the way, so that it can be stored again.
         share: Of the artifacts, from 0 to 1.
         after: The id of the artifact that a check before this one ended with.
         seed: Of the sample.
     """
 
     read_bytes: bool = False
+    set_aside: bool = False
     share: float = 1.0
     after: str = ""
     seed: int = 0
@@ -94,7 +97,11 @@ def _check_folder(resources: Resources, artifact: ArtifactRef, scope: Scope, see
         message = f"{_name(artifact)}: the list of its files, {artifact.digest}, is not in the store."
         yield Diagnostic.error("object_missing", f"{message} {_REMEDY}", artifact.id)
         return
-    except (DigestMismatch, ArtifactError) as error:
+    except DigestMismatch as error:
+        message = f"{_name(artifact)}: {_damage(resources, artifact.digest, error, scope)}"
+        yield Diagnostic.error("folder_damaged", message, artifact.id)
+        return
+    except ArtifactError as error:
         yield Diagnostic.error("folder_damaged", f"{_name(artifact)}: {error}", artifact.id)
         return
     for entry in files:
@@ -117,8 +124,20 @@ def _check_object(resources: Resources, digest: str, size: int, scope: Scope, ow
         try:
             with resources.store.open(digest):
                 pass  # opening reads all of it and compares the digest
-        except (DigestMismatch, ObjectMissing) as error:
+        except DigestMismatch as error:
+            yield Diagnostic.error("object_damaged", _damage(resources, digest, error, scope), owner)
+        except ObjectMissing as error:
             yield Diagnostic.error("object_damaged", f"{error}", owner)
+
+
+def _damage(resources: Resources, digest: str, error: DigestMismatch, scope: Scope) -> str:
+    if not scope.set_aside:
+        return str(error)
+    resources.store.set_aside(digest)
+    return (
+        f"The damaged bytes of the object {digest} were moved to damaged/{digest[7:]}. Now a run that reads or makes "
+        f"the same bytes again stores them, or copy {object_path(digest)} from a backup."
+    )
 
 
 def _has_manifest(resources: Resources, artifact: ArtifactRef) -> bool:

@@ -14,6 +14,7 @@ from upkeep_kill_points import World
 
 from chapkit_flows.artifacts.store import open_store
 from chapkit_flows.errors import NotEmpty
+from chapkit_flows.lineage.annotations import history
 from chapkit_flows.lineage.deletions import find_deletion
 from chapkit_flows.lineage.dump import dump
 from chapkit_flows.lineage.query import list_artifacts, list_runs
@@ -21,7 +22,17 @@ from chapkit_flows.upkeep import backups
 
 
 @pytest.mark.parametrize(
-    ("work", "least"), [("delete", 20), ("bring_back", 5), ("gc", 20), ("backup", 20), ("restore", 20), ("recover", 2)]
+    ("work", "least"),
+    [
+        ("delete", 20),
+        ("delete_many", 20),
+        ("tag_many", 20),
+        ("bring_back", 5),
+        ("gc", 20),
+        ("backup", 20),
+        ("restore", 20),
+        ("recover", 2),
+    ],
 )
 def test_killed_at_every_step(tmp_path: Path, work: str, least: int) -> None:
     """Whenever the process dies, no artifact lacks bytes that it should have, and the work done again completes."""
@@ -47,6 +58,15 @@ def test_killed_at_every_step(tmp_path: Path, work: str, least: int) -> None:
 
 def is_deleted(world: World) -> None:
     assert [] == list_artifacts(world.resources.database, kind="dataset")
+
+
+def is_tagged(world: World) -> None:
+    """Each artifact has one tag, in the database and, for a rebuild, beside the objects."""
+    database, store = world.resources.database, world.resources.store
+    for artifact in list_artifacts(database):
+        said = history(database, artifact.id)
+        assert [("set", "site", "A")] == [(item.action, item.key, item.text) for item in said]
+        assert [item.to_dict() for item in said] == store.read_manifest(f"annotations/{artifact.id}")["said"]
 
 
 def is_back(world: World) -> None:
@@ -85,6 +105,8 @@ def is_recovered(world: World) -> None:
 
 CHECKS = {
     "delete": is_deleted,
+    "delete_many": is_deleted,
+    "tag_many": is_tagged,
     "bring_back": is_back,
     "gc": is_collected,
     "backup": can_be_restored,

@@ -27,7 +27,7 @@ from chapkit_flows.lineage.deletions import record_deletions
 from chapkit_flows.lineage.facts import Deletion
 from chapkit_flows.lineage.query import list_artifacts, list_runs
 from chapkit_flows.refs import new_id, now
-from chapkit_flows.upkeep import backups, trash
+from chapkit_flows.upkeep import backups, bulk, trash
 from chapkit_flows.upkeep.collection import Policy, collect
 from chapkit_flows.upkeep.recovery import rebuild
 
@@ -51,6 +51,18 @@ def delete(world: World) -> None:
     """Put models into the trash."""
     models = list_artifacts(world.resources.database, kind="dataset")
     trash.delete(world.resources, [model.id for model in models], actor="ana", reason="x")
+
+
+def delete_many(world: World) -> None:
+    """Put models into the trash over a filter, in batches of two."""
+    batches = bulk.find_artifacts(world.resources.database, "kind = 'dataset'", size=2)
+    list(bulk.delete(world.resources, batches, actor="ana", reason="x"))
+
+
+def tag_many(world: World) -> None:
+    """Tag what has no such tag, in batches of two."""
+    batches = bulk.find_artifacts(world.resources.database, "not tag.site = 'A'", size=2)
+    list(bulk.tag(world.resources, batches, {"site": "A"}, by="ana"))
 
 
 def bring_back(world: World) -> None:
@@ -85,7 +97,7 @@ def recover(world: World) -> None:
 
 
 WORKS: dict[str, Callable[[World], None]] = {
-    work.__name__: work for work in (delete, bring_back, gc, backup, restore, recover)
+    work.__name__: work for work in (delete, delete_many, tag_many, bring_back, gc, backup, restore, recover)
 }
 
 

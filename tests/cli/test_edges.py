@@ -17,6 +17,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from chapkit_flows import open_resources
 from chapkit_flows.lineage.query import list_runs
+from chapkit_flows.testing.facts import make_training, record_run
 
 SETTINGS = "PREFECT_INTEGRATIONS_CHAPKIT_FLOWS_"
 NEEDY = """
@@ -199,6 +200,33 @@ def test_only_silence_is_unavailability(cli: CommandLine, home: Path) -> None:
         ended = cli("train", model("mean"), "--data", "data.csv")
     assert (2, True) == (ended.code, "http://***@127.0.0.1:9/api does not answer: " in ended.err)
     assert "hunter2" not in ended.err
+
+
+def test_looks_up_without_the_server_that_knows_the_store(
+    cli: CommandLine, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What stands in the database is shown while the server with the storage block is down; bytes are not."""
+    run = record_run(open_resources().database, make_training())
+    model = run.output("model").id
+    monkeypatch.setenv(f"{SETTINGS}STORAGE_BLOCK", "production")
+    lookups = [
+        ("runs", "list"),
+        ("runs", "list", "--where", "model = 'rain'"),
+        ("runs", "show", run.id),
+        ("runs", "export", run.id, "--out", tmp_path / "runs.jsonl"),
+        ("runs", "tag", run.id, "site=A", "--dry-run"),
+        ("artifacts", "list"),
+        ("artifacts", "show", model),
+        ("artifacts", "trash"),
+        ("artifacts", "delete", "--where", "model = 'rain'", "--reason", "x", "--dry-run"),
+        ("artifacts", "restore", model, "--dry-run"),
+        ("artifacts", "download", model, "--dry-run"),
+        ("lineage", model),
+    ]
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
+        assert [] == [command for command in lookups if cli(*command).code != 0]
+        ended = cli("artifacts", "download", model, "--out", tmp_path / "model")
+    assert (2, True) == (ended.code, "which keeps the storage block production, does not answer" in ended.err)
 
 
 def test_config_with_required_field(server: str, home: Path, cli: CommandLine, tmp_path: Path) -> None:

@@ -226,9 +226,10 @@ def test_two_documents_of_one_name_are_refused(folder: Path) -> None:
 def test_model_is_found_beside_its_document(folder: Path) -> None:
     """A model's path is relative to the YAML file, not to the working directory; a name stays a name."""
     (folder / "a.yaml").write_text(
-        "block_type_slug: a\nname: one\nmodel: ../model.py:rain\n---\nblock_type_slug: a\nname: two\nmodel: rain\n"
+        "block_type_slug: a\nname: one\nmodel: ../model.py:rain\n---\n"
+        "block_type_slug: a\nname: two\nmodel: my.py_models:rain\n"
     )
-    expected = [str(folder.resolve() / "../model.py:rain"), "rain"]
+    expected = [str(folder.resolve() / "../model.py:rain"), "my.py_models:rain"]
     assert expected == [document.model for document in read_documents(folder)]
 
 

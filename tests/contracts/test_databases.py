@@ -11,11 +11,12 @@ from postgresql import create_postgresql_database
 
 from chapkit_flows.lineage.engine import Database, open_database
 from chapkit_flows.refs import new_id
+from chapkit_flows.testing.bulk import BulkContract
 from chapkit_flows.testing.databases import LineageContract
 from chapkit_flows.testing.deletions import DeletionContract, DumpContract
 
 
-class TestSQLite(LineageContract, DeletionContract, DumpContract):
+class TestSQLite(LineageContract, DeletionContract, DumpContract, BulkContract):
     @pytest.fixture
     def database(self, tmp_path: Path) -> Iterator[Database]:
         database = open_database(f"sqlite:///{tmp_path}/lineage.db")
@@ -23,7 +24,7 @@ class TestSQLite(LineageContract, DeletionContract, DumpContract):
         database.close()
 
 
-class TestMemory(LineageContract, DeletionContract, DumpContract):
+class TestMemory(LineageContract, DeletionContract, DumpContract, BulkContract):
     @pytest.fixture
     def database(self) -> Iterator[Database]:
         database = open_database("sqlite://")
@@ -31,7 +32,7 @@ class TestMemory(LineageContract, DeletionContract, DumpContract):
         database.close()
 
 
-class TestPostgreSQL(LineageContract, DeletionContract, DumpContract):
+class TestPostgreSQL(LineageContract, DeletionContract, DumpContract, BulkContract):
     @pytest.fixture
     def database(self, postgresql: str) -> Iterator[Database]:
         database = open_database(create_postgresql_database(postgresql, f"test_{new_id().lower()}"))
@@ -39,7 +40,7 @@ class TestPostgreSQL(LineageContract, DeletionContract, DumpContract):
         database.close()
 
 
-class TestMariaDB(LineageContract, DeletionContract, DumpContract):
+class TestMariaDB(LineageContract, DeletionContract, DumpContract, BulkContract):
     @pytest.fixture
     def database(self, mariadb: str) -> Iterator[Database]:
         database = open_database(create_mariadb_database(mariadb, f"test_{new_id().lower()}"))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from servers import SftpSite, s3_server, sftp_server
+from servers import SftpSite, azure_server, gcs_server, s3_server, sftp_server
 
 from chapkit_flows.artifacts.store import Store, open_store
 from chapkit_flows.errors import StoreUnavailable
@@ -65,6 +65,32 @@ class TestS3Store(StoreContract, SweepContract):
         """Writing to a bucket that does not exist is an error that names the store."""
         with pytest.raises(StoreUnavailable, match="s3://no-such-bucket/x"):
             open_store("s3://no-such-bucket/x", options=s3_options).write_manifest("a", {})
+
+
+@pytest.fixture(scope="session")
+def gcs_options(bucket: str) -> Iterator[dict[str, object]]:
+    """Options that lead to a server of Google's storage API, with an empty bucket."""
+    with gcs_server(bucket) as options:
+        yield options
+
+
+class TestGoogleStore(StoreContract, SweepContract):
+    @pytest.fixture
+    def store(self, gcs_options: dict[str, object], bucket: str) -> Store:
+        return open_store(f"gs://{bucket}/{uuid.uuid4().hex}", options=gcs_options)
+
+
+@pytest.fixture(scope="session")
+def azure_options(bucket: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, object]]:
+    """Options that lead to a server of Azure's blob API, with an empty container."""
+    with azure_server(bucket, tmp_path_factory.mktemp("azurite")) as options:
+        yield options
+
+
+class TestAzureStore(StoreContract, SweepContract):
+    @pytest.fixture
+    def store(self, azure_options: dict[str, object], bucket: str) -> Store:
+        return open_store(f"az://{bucket}/{uuid.uuid4().hex}", options=azure_options)
 
 
 @pytest.fixture(scope="session")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
+import sys
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -12,9 +12,12 @@ from pathlib import Path
 
 import fsspec
 import pytest
+from fsspec.registry import _registry
+from servers import sftp_server
 
+from chapkit_flows.artifacts.store import open_store
 from chapkit_flows.data.sources import mask_uri, media_type_of, open_source
-from chapkit_flows.errors import DataNotFound
+from chapkit_flows.errors import DataNotFound, StoreUnavailable
 
 
 @pytest.fixture
@@ -46,6 +49,30 @@ def test_other_file_systems_are_opened(memory_file: str) -> None:
         assert file.seekable()
 
 
+def test_sftp_host_must_be_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host whose key is not among the known ones gets no password and gives no data, unless the user wants it so."""
+    home = tmp_path / "home"
+    (home / ".ssh").mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(home))
+    (tmp_path / "data.csv").write_bytes(b"content")
+    with sftp_server(tmp_path) as site:
+        uri = f"{site.url}/data.csv".replace("://", "://tester:test-secret@")
+        with pytest.raises(DataNotFound, match=r"key is not trusted.*Connect to the host once with ssh") as caught:
+            read(uri)
+        assert "test-secret" not in str(caught.value)
+        with monkeypatch.context() as configured:
+            configured.setitem(fsspec.config.conf, "sftp", {"known_hosts": None})
+            assert b"content" == read(uri)
+        (home / ".ssh" / "known_hosts").write_text(Path(site.options["known_hosts"]).read_text())
+        assert b"content" == read(uri)
+        fsspec.get_filesystem_class("sftp").clear_instance_cache()
+
+
+def read(uri: str) -> bytes:
+    with open_source(uri) as file:
+        return file.read()
+
+
 def test_missing_file(tmp_path: Path) -> None:
     """A missing file is named."""
     with pytest.raises(DataNotFound, match=r"gone\.csv does not exist"), open_source(str(tmp_path / "gone.csv")):
@@ -66,15 +93,22 @@ def test_unknown_scheme() -> None:
 
 @pytest.mark.parametrize(
     ("extra", "driver", "uri"),
-    [("gcs", "gcsfs", "gs://bucket/x.csv"), ("azure", "adlfs", "az://bucket/x.csv")],
+    [
+        ("gcs", "gcsfs", "gs://bucket/x.csv"),
+        ("azure", "adlfs", "az://bucket/x.csv"),
+        ("s3", "s3fs", "s3://bucket/x.csv"),
+    ],
 )
-def test_missing_driver_names_the_extra(extra: str, driver: str, uri: str) -> None:
-    """Without the driver of a scheme the message says which extra to install."""
-    if importlib.util.find_spec(driver) is not None:
-        pytest.skip(f"{driver} is installed")
+def test_missing_driver_names_the_extra(extra: str, driver: str, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the driver of a scheme the message says which extra to install, for a table and for a store."""
+    monkeypatch.setitem(sys.modules, driver, None)
+    monkeypatch.delitem(_registry, uri.partition(":")[0], raising=False)
     with pytest.raises(DataNotFound) as caught, open_source(uri):
         pass
     assert f'pip install "chapkit-flows[{extra}]"' in str(caught.value)
+    with pytest.raises(StoreUnavailable) as refused:
+        open_store(uri)
+    assert f'pip install "chapkit-flows[{extra}]"' in str(refused.value)
 
 
 @pytest.mark.parametrize(

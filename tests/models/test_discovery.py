@@ -76,6 +76,19 @@ def test_files_of_one_name_are_two_models(write: Callable[..., Path], tmp_path: 
     assert ["rain", "heat"] == [load_model(first).name, load_model(second).name]
 
 
+def test_module_of_a_package(tmp_path: Path) -> None:
+    """A model in an installed package is found by module and name, and its runs name it so."""
+    package = tmp_path / "rain_package"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "callbacks.py").write_text(NEIGHBOUR)
+    (package / "models.py").write_text(MODEL.format(name="rain", neighbour=".callbacks"))
+    importlib.invalidate_caches()
+    model = load_model("rain_package.models:rain")
+    assert "rain_package.models:rain" == model.entrypoint
+    assert model is load_model(model.entrypoint)
+
+
 @pytest.mark.parametrize(
     ("reference", "message"),
     [
@@ -88,6 +101,9 @@ def test_files_of_one_name_are_two_models(write: Callable[..., Path], tmp_path: 
         ("{folder}/model.py:", r"2 models, not one"),
         ("", "No model ''"),
         ("no-such-model", r"No model 'no-such-model': .* \(installed: "),
+        ("no_such_package.models:rain", "does not load: ModuleNotFoundError: No module named 'no_such_package'"),
+        ("chapkit_flows.baselines:rain", "does not load: AttributeError: .* no attribute 'rain'"),
+        ("json:dumps", r"\(json:dumps\) is of type function; it must name a Model"),
     ],
 )
 def test_unknown_models(write: Callable[..., Path], tmp_path: Path, reference: str, message: str) -> None:

@@ -8,6 +8,7 @@ import pytest
 from worlds import World
 
 from chapkit_flows.lineage.facts import RunFact
+from chapkit_flows.refs import digest_of
 from chapkit_flows.upkeep.integrity import Scope, check
 
 Fault = Callable[[World, RunFact], object]
@@ -44,6 +45,21 @@ def test_finds_faults(world: World, fault: Fault, code: str, cheap: bool) -> Non
         assert [code] * (cheap or read_bytes) == [finding.code for _, finding in found]
         assert all(owner == finding.field for owner, finding in found)
         assert all("sha256:" in finding.message for _, finding in found)
+
+
+@pytest.mark.parametrize("name", ["list", "file", "data"])
+def test_sets_damage_aside(world: World, name: str) -> None:
+    """Damage that is moved out of the way is told of, and healed by whatever stores the same bytes again."""
+    run = world.train(b"table", a=b"1")
+    model = run.output("model").digest
+    digest = {"list": model, "file": digest_of(b"1"), "data": run.inputs[0].artifact.digest}[name]
+    world.damage(digest)
+    checked = check(world.resources, Scope(read_bytes=True, set_aside=True))
+    (finding,) = [found for one in checked for found in one.findings]
+    assert f"were moved to damaged/{digest[7:]}" in finding.message
+    assert "object_missing" in world.faults()
+    world.train(b"table", a=b"1")
+    assert [] == world.faults()
 
 
 def test_finds_wrong_size(world: World) -> None:
