@@ -32,6 +32,10 @@
     ├── LineageError
     │   ├── RunNotFound
     │   ├── InvalidFilter
+    │   ├── RegistryError
+    │   │   ├── ModelVersionNotFound
+    │   │   ├── InvalidAlias
+    │   │   └── PromotionConflict
     │   ├── DatabaseUnavailable
     │   ├── DatabaseLocked
     │   └── DatabaseTooNew
@@ -203,6 +207,22 @@ class RunNotFound(LineageError):
 
 class InvalidFilter(LineageError):
     """The filter cannot be read. Write it like: metric.crps < 20 and (tag.site = "A" or model = "rain")"""
+
+
+class RegistryError(LineageError):
+    """The registry cannot do that. List its versions with: chapkit-flows models list"""
+
+
+class ModelVersionNotFound(RegistryError):
+    """There is no such model version. List the versions with: chapkit-flows models list"""
+
+
+class InvalidAlias(RegistryError):
+    """That cannot be an alias. Write lower-case letters, digits, - and _, starting with a letter."""
+
+
+class PromotionConflict(RegistryError):
+    """The alias was moved by somebody else meanwhile. Compare with its new holder and promote again."""
 
 
 class DatabaseUnavailable(LineageError):

@@ -7,6 +7,7 @@ import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -93,6 +94,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_runs(commands)
     _add_browsing(commands)
+    _add_registry(commands)
     _add_operations(commands)
     _add_upkeep(commands)
     return parser
@@ -244,6 +246,48 @@ def _add_upkeep(commands: Commands) -> None:
     _add(commands, "rebuild", "upkeep:rebuild_database", "make a lost database again from what lies in the store")
     rehearsal = _add(commands, "rehearse", "upkeep:rehearse_disaster", "lose the database of a copy, and rebuild it")
     rehearsal.add_argument("--folder", metavar="FOLDER", type=Path, help="for the copy; default: a temporary one")
+
+
+def _add_registry(commands: Commands) -> None:
+    models = _add_group(commands, "models", "model versions, and the aliases that say which is in use")
+    listing = _add(models, "list", "models:list_models", "list model versions, newest first")
+    listing.add_argument("--model", metavar="NAME", help="versions of this model")
+    _add_paging(listing)
+    version_help = "MODEL@NUMBER, MODEL@ALIAS, or the id of a registered model"
+    show = _add(models, "show", "models:show_model", "show one version: its training, config and aliases")
+    show.add_argument("version", metavar="VERSION", help=version_help)
+    show.add_argument("--at", metavar="TIME", type=_moment, help="to which version an alias pointed then (UTC)")
+    register = _add(models, "register", "models:register_model", "give a trained model the next number of its model")
+    register.add_argument("id", metavar="ID", help="the id that train printed")
+    register.add_argument("--note", metavar="TEXT", default="", help="what should be known of it")
+    _add_by(register)
+    promote = _add(models, "promote", "models:promote_model", "make a version the champion")
+    promote.add_argument("version", metavar="VERSION", help=version_help)
+    back = _add(models, "rollback", "models:roll_back_model", "give an alias back to the version that held it before")
+    back.add_argument("model", metavar="MODEL", help="the name of the model")
+    for parser in (promote, back):
+        parser.add_argument("--alias", metavar="NAME", default="champion", help="default: %(default)s")
+    alias = _add(models, "alias", "models:change_alias", "point an alias other than champion to a version")
+    alias.add_argument("version", metavar="VERSION", help=f"{version_help}; with --remove the name of the model")
+    alias.add_argument("alias", metavar="ALIAS", help="lower-case letters, digits, - and _")
+    alias.add_argument("--remove", action="store_true", help="let the alias point to nothing")
+    for parser in (promote, back, alias):
+        parser.add_argument("--reason", metavar="TEXT", required=True, help="kept, and shown in the history")
+        _add_by(parser)
+    history = _add(models, "history", "models:show_history", "show who registered and promoted what, when and why")
+    history.add_argument("model", metavar="MODEL", help="the name of the model")
+
+
+def _add_by(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--by", metavar="NAME", help="who does it; default: the user of this computer")
+
+
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: write a time such as 2026-01-31 or 2026-01-31T06:00") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _share(text: str) -> float:

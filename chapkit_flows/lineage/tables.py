@@ -250,3 +250,45 @@ class TagRow(Table, table=True):
     key: str = Field(primary_key=True, sa_type=WORD)
     value: str = Field(sa_type=NAME)
     subject_type: str = Field(sa_type=WORD)
+
+
+class ModelVersionRow(Table, table=True):
+    """A trained model under a number of its model. Rows are only ever added."""
+
+    __tablename__ = "lineage_model_version"
+    __table_args__ = (Index(None, "model", "number", unique=True), Index(None, "model", "id"), OPTIONS)
+
+    id: str = Field(primary_key=True, sa_type=ID)
+    model: str = Field(sa_type=NAME)
+    number: int
+    artifact_id: str = Field(foreign_key="lineage_artifact.id", sa_type=ID, unique=True)
+    digest: str = Field(sa_type=DIGEST)
+    note: str = Field(sa_type=LongText)
+    registered_by: str = Field(sa_type=NAME)
+    registered_at: datetime = Field(sa_type=UtcDateTime)
+
+
+class AssignmentRow(Table, table=True):
+    """A change of an alias: the last one by its sequence says where it points. Rows are only ever added.
+
+    Attributes:
+        number: Of the version that it points to from then on; None for nothing.
+        previous: The number before.
+        evidence: What the gate of a promotion saw.
+    """
+
+    __tablename__ = "lineage_assignment"
+    # Two changes made at once against the same state have the same sequence number: one of them is refused.
+    __table_args__ = (Index(None, "model", "alias", "sequence", unique=True), OPTIONS)
+
+    id: str = Field(primary_key=True, sa_type=ID)
+    model: str = Field(sa_type=NAME)
+    alias: str = Field(sa_type=WORD)
+    sequence: int
+    action: str = Field(sa_type=WORD)
+    number: int | None
+    previous: int | None
+    actor: str = Field(sa_type=NAME)
+    reason: str = Field(sa_type=LongText)
+    evidence: dict[str, Any] | None = Field(sa_type=JSON_OBJECT)
+    moment: datetime = Field(sa_type=UtcDateTime)

@@ -10,6 +10,7 @@ from typing import Any
 
 from chapkit_flows.errors import ArtifactNotFound, DigestMismatch, LineageError, ObjectMissing
 from chapkit_flows.lineage.annotations import restore_annotations
+from chapkit_flows.lineage.assignments import assignment_from_dict, version_from_dict
 from chapkit_flows.lineage.configs import MANIFESTS, restore_entries
 from chapkit_flows.lineage.deletions import record_deletions
 from chapkit_flows.lineage.engine import Database
@@ -23,9 +24,11 @@ from chapkit_flows.lineage.facts import (
 )
 from chapkit_flows.lineage.query import consumers
 from chapkit_flows.lineage.record import restore_runs
+from chapkit_flows.lineage.registry import restore_registry
 from chapkit_flows.refs import Diagnostic
 from chapkit_flows.resources import Resources
 from chapkit_flows.upkeep.annotations import ANNOTATIONS
+from chapkit_flows.upkeep.registry import REGISTRY
 from chapkit_flows.upkeep.trash import FOLDER
 
 _PAGE = 200
@@ -41,6 +44,7 @@ class Rebuilt:
         deletions: Entries of the trash that it did not have.
         annotations: Tags and notes that it did not have.
         configs: Entries of the history of named configs that it did not have.
+        registrations: Model versions, and changes of aliases, that it did not have.
         findings: Manifests that cannot be read.
     """
 
@@ -48,11 +52,13 @@ class Rebuilt:
     deletions: int
     annotations: int
     configs: int
+    registrations: int
     findings: tuple[Diagnostic, ...]
 
 
 def rebuild(resources: Resources) -> Rebuilt:
-    """Record every run, artifact, config and code version, deletion, tag and note that the store has a manifest of.
+    """Record every run, artifact, config and code version, deletion, tag, note and model version that the store has
+    a manifest of.
 
     What the database has already stays as it is, so that an interrupted rebuild can be run again. Runs that had not
     ended when the database was lost have no manifest.
@@ -79,7 +85,27 @@ def rebuild(resources: Resources) -> Rebuilt:
     annotations = 0
     for documents in _read_pages(resources, ANNOTATIONS, findings):
         annotations += sum(_restore_annotations(resources, name, document, findings) for name, document in documents)
-    return Rebuilt(runs=runs, deletions=deletions, annotations=annotations, configs=configs, findings=tuple(findings))
+    registrations = 0
+    for documents in _read_pages(resources, REGISTRY, findings):
+        registrations += sum(_restore_registry(resources, name, document, findings) for name, document in documents)
+    return Rebuilt(
+        runs=runs,
+        deletions=deletions,
+        annotations=annotations,
+        configs=configs,
+        registrations=registrations,
+        findings=tuple(findings),
+    )
+
+
+def _restore_registry(resources: Resources, name: str, document: dict[str, Any], findings: list[Diagnostic]) -> int:
+    try:
+        versions = [version_from_dict(item) for item in document["versions"]]
+        changes = [assignment_from_dict(item) for item in document["assignments"]]
+        return restore_registry(resources.database, versions, changes)
+    except (LineageError, KeyError, TypeError) as error:
+        findings.append(_unreadable(name, error))
+        return 0
 
 
 def _restore_configs(

@@ -15,6 +15,7 @@ from chapkit_flows.configs.versions import config_version
 from chapkit_flows.errors import ChapkitFlowsError
 from chapkit_flows.flows.config_history import record_config
 from chapkit_flows.lineage import record
+from chapkit_flows.lineage.assignments import Decision
 from chapkit_flows.lineage.configs import config_history
 from chapkit_flows.lineage.deletions import record_deletions
 from chapkit_flows.lineage.dump import dump
@@ -24,6 +25,7 @@ from chapkit_flows.refs import new_id, now
 from chapkit_flows.testing.facts import make_run
 from chapkit_flows.upkeep.annotations import add_note, remove_tags, set_tags
 from chapkit_flows.upkeep.recovery import rebuild
+from chapkit_flows.upkeep.registry import promote, register
 from chapkit_flows.upkeep.rehearsal import rehearse
 from chapkit_flows.upkeep.trash import delete, restore
 
@@ -64,10 +66,13 @@ def test_lineage_of_real_runs_is_the_same(
     set_tags(resources, trained.artifact_id, {"site": "A", "year": "2020"}, by="ana")
     remove_tags(resources, trained.artifact_id, ["year"], by="bo")
     add_note(resources, trained.run_id, "before the floods", by="ana")
+    version = register(resources, trained.artifact_id, by="ana")
+    decision = Decision(actor="ana", reason="the first", evidence={"crps": 12.5})
+    promote(resources, version, alias="champion", expected=None, decision=decision)
     made, lines = rebuilt(resources, tmp_path)
     assert sorted(dump(resources.database)) == sorted(lines)
     again = rebuild(made)
-    assert (0, 0) == (again.annotations, again.configs)
+    assert (0, 0, 0) == (again.annotations, again.configs, again.registrations)
     history = config_history(made.database, saved.get_block_type_slug(), "recovered")
     assert [(1, "run"), (2, "run"), (2, "apply")] == [(entry.number, entry.origin) for entry in history]
 

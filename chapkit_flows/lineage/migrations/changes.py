@@ -17,10 +17,10 @@ def create_table(name: str, *parts: Any, **options: Any) -> None:
     op.create_table(name, *parts, **options, if_not_exists=True)
 
 
-def create_index(name: str, table: str, columns: Sequence[str]) -> None:
+def create_index(name: str, table: str, columns: Sequence[str], *, unique: bool = False) -> None:
     """Create an index unless it is there; MySQL, other than MariaDB, cannot say `IF NOT EXISTS`."""
     if not _has_index(name, table):
-        op.create_index(name, table, columns)
+        op.create_index(name, table, columns, unique=unique)
 
 
 def drop_index(name: str, table: str) -> None:
