@@ -40,6 +40,7 @@
     │   ├── DatabaseLocked
     │   └── DatabaseTooNew
     ├── EvaluationError
+    │   ├── BacktestFailed
     │   ├── TooFewPeriods
     │   ├── UnscorableForecast
     │   ├── UnknownMetric
@@ -48,6 +49,7 @@
     │   ├── BackupNotFound
     │   └── NotEmpty
     ├── InvalidSetting
+    ├── InvalidDeployment
     ├── ServerUnavailable
     └── ServerRefused
 
@@ -245,6 +247,10 @@ class TooFewPeriods(EvaluationError):
     """The panel has fewer periods than the splits need. Ask for fewer splits or periods ahead, or bring more data."""
 
 
+class BacktestFailed(EvaluationError):
+    """No fold of the backtest could be done. The log of each fold says why."""
+
+
 class UnscorableForecast(EvaluationError):
     """The forecasts or the truth cannot be scored. Give one row per place and period, and finite samples."""
 
@@ -271,6 +277,10 @@ class NotEmpty(UpkeepError):
 
 class InvalidSetting(ChapkitFlowsError):
     """A setting does not fit its field. Correct or unset its environment variable."""
+
+
+class InvalidDeployment(ChapkitFlowsError):
+    """The deployment would never run. Correct what the message names in the command or in prefect.yaml."""
 
 
 class ServerUnavailable(ChapkitFlowsError):

@@ -15,7 +15,9 @@ from ulid import ULID
 from chapkit_flows.errors import InvalidId
 
 Severity = Literal["error", "warning", "info"]
-Kind = Literal["dataset", "training_workspace", "prediction", "prediction_workspace", "metrics", "plot", "report"]
+Kind = Literal[
+    "dataset", "training_workspace", "prediction", "prediction_workspace", "metrics", "plot", "report", "backtest"
+]
 RunStatus = Literal["running", "completed", "failed", "cancelled", "crashed"]
 
 _ID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from prefect.settings.base import PrefectBaseSettings, build_settings_config
 from pydantic import Field, SecretStr
@@ -44,6 +44,12 @@ class ChapkitFlowsSettings(PrefectBaseSettings):
         float,
         Field(ge=0, description="A run whose model takes longer than this shows its progress, so often; 0 never does."),
     ] = 5.0
+    task_runner: Annotated[Literal["threads", "processes"], Field(description="Where the folds of a backtest run.")] = (
+        "threads"
+    )
+    task_runner_workers: Annotated[
+        int, Field(ge=1, description="How many folds of a backtest run at the same time.")
+    ] = 1
     allow_pickle: Annotated[
         bool,
         Field(description="Whether a trained model that is kept as a pickle may be loaded: reading one runs code."),

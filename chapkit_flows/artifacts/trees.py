@@ -75,7 +75,22 @@ def put_tree(store: Store, folder: Path) -> StoredTree:
     _check_paths([path for path, _ in sources], empty)
     with watch(), watched_pool(_THREADS) as pool:
         files = list(pool.map(lambda pair: _put_file(store, *pair), sources))
-    document = {"format": FORMAT, "files": [asdict(entry) for entry in files], "empty_folders": empty}
+    return _put_list(store, files, empty)
+
+
+def put_listing(store: Store, files: Sequence[TreeEntry]) -> StoredTree:
+    """Make a folder of objects that the store holds already.
+
+    Raises:
+        UnsafeTree: It has names that could not be extracted everywhere.
+        StoreUnavailable: The store cannot be written.
+    """
+    _check_paths([entry.path for entry in files], [])
+    return _put_list(store, sorted(files, key=lambda entry: entry.path), [])
+
+
+def _put_list(store: Store, files: Sequence[TreeEntry], empty: Sequence[str]) -> StoredTree:
+    document = {"format": FORMAT, "files": [asdict(entry) for entry in files], "empty_folders": list(empty)}
     content = canonical_json(document)
     digest = digest_of(content)
     if not store.claim(digest, len(content)):

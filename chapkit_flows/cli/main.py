@@ -17,7 +17,7 @@ from chapkit_flows.errors import ChapkitFlowsError, DataError
 MODEL_HELP = "path/to/file.py:name, package.module:name, or the name of an installed model"
 CONFIG_HELP = "a saved config, such as rain-config/default; the type may be left out where one type has that name"
 URI_HELP = "a path, any fsspec URL, or artifact://ID; CSV or Parquet"
-KINDS = ("dataset", "training_workspace", "prediction", "prediction_workspace", "metrics", "plot", "report")
+KINDS = ("dataset", "training_workspace", "prediction", "prediction_workspace", "metrics", "plot", "report", "backtest")
 STATUSES = ("running", "completed", "failed", "cancelled", "crashed")
 RUN_FIELDS = "id flow model status config config_digest started finished tag metric.NAME tag.NAME param.NAME"
 ARTIFACT_FIELDS = "id kind level status digest size created model tag metric.NAME tag.NAME metadata.NAME"
@@ -123,7 +123,7 @@ def _add_runs(commands: Commands) -> None:
     _add_horizon(train)
 
     predict = _add(commands, "predict", "runs:predict", "predict with a trained model")
-    predict.add_argument("artifact", metavar="ARTIFACT", help="the id that train printed")
+    predict.add_argument("artifact", metavar="ARTIFACT", help="the id that train printed, or NAME@latest")
     predict.add_argument("--historic", metavar="URI", required=True, help=f"data up to the forecast: {URI_HELP}")
     predict.add_argument("--future", metavar="URI", required=True, help="covariates of the periods to predict")
     _add_geo(predict)
@@ -131,6 +131,28 @@ def _add_runs(commands: Commands) -> None:
     predict.add_argument("--out", metavar="FILE", type=Path, help="also write the prediction there (.csv or .parquet)")
     _add_force(predict)
     predict.add_argument("--model", metavar="MODEL", help="where the model is now, if its file has moved")
+
+    backtest = _add(commands, "backtest", "evaluations:backtest", "forecast from past origins, and score that")
+    backtest.add_argument("model", metavar="MODEL", help=MODEL_HELP)
+    backtest.add_argument("--data", metavar="URI", required=True, help=f"data with the truth: {URI_HELP}")
+    _add_geo(backtest)
+    _add_config(backtest)
+    backtest.add_argument("--periods", metavar="N", type=int, help="periods ahead; default: the config's")
+    backtest.add_argument("--splits", metavar="N", type=int, default=4, help="how many origins; default: %(default)s")
+    backtest.add_argument("--stride", metavar="N", type=int, default=1, help="periods between origins; default: 1")
+    backtest.add_argument(
+        "--strategy", choices=("refit", "train_once", "update"), default="refit", help="default: %(default)s"
+    )
+    backtest.add_argument(
+        "--covariates",
+        choices=("observed", "climatology", "persistence"),
+        default="climatology",
+        help="what stands for the weather ahead (default: %(default)s)",
+    )
+    backtest.add_argument(
+        "--window", choices=("expanding", "sliding"), default="expanding", help="default: %(default)s"
+    )
+    backtest.add_argument("--window-length", metavar="N", type=int, help="periods of a sliding window")
 
     validate = _add(commands, "validate", "runs:validate", "check inputs without running the model")
     validate.add_argument("model", metavar="MODEL", help=MODEL_HELP)
@@ -164,7 +186,7 @@ def _add_horizon(parser: argparse.ArgumentParser) -> None:
 def _add_browsing(commands: Commands) -> None:
     runs = _add_group(commands, "runs", "what has run")
     listing = _add(runs, "list", "browse:list_runs_", "list runs, newest first")
-    listing.add_argument("--flow", choices=("train", "predict"))
+    listing.add_argument("--flow", choices=("train", "retrain", "predict"))
     listing.add_argument("--model", metavar="NAME", help="runs of this model")
     listing.add_argument("--status", choices=STATUSES)
     _add_where(listing, RUN_FIELDS)
@@ -412,6 +434,7 @@ def _add_configs(commands: Commands) -> None:
 def _add_operations(commands: Commands) -> None:
     _add_blocks(commands)
     _add_configs(commands)
+    _add_deploy(commands)
     sample = _add(commands, "sample-data", "samples:make", "make a data set that fits a model, to try it")
     sample.add_argument("model", metavar="MODEL", help=MODEL_HELP)
     sample.add_argument("--out", metavar="FOLDER", type=Path, default=Path("sample-data"), help="default: %(default)s")
@@ -422,6 +445,29 @@ def _add_operations(commands: Commands) -> None:
     sample.add_argument("--seed", metavar="N", type=int, default=0, help="default: %(default)s")
 
     _add(commands, "doctor", "doctor:examine", "check server, database, store and versions")
+
+
+def _add_deploy(commands: Commands) -> None:
+    deploy = _add(commands, "deploy", "deploy:deploy", "write a deployment of a model into prefect.yaml")
+    deploy.add_argument("model", metavar="MODEL", help=MODEL_HELP)
+    deploy.add_argument(
+        "--flow",
+        choices=("retrain", "train", "predict"),
+        default="retrain",
+        help="retrain trains only what is new; predict uses the newest trained model (default: %(default)s)",
+    )
+    deploy.add_argument("--schedule", metavar="CRON", help='when it runs by itself, such as "0 6 * * 1"')
+    deploy.add_argument("--timezone", metavar="ZONE", help="of the schedule, such as Europe/Oslo; default: UTC")
+    deploy.add_argument("--data", metavar="URI", help=f"training data: {URI_HELP}")
+    deploy.add_argument("--historic", metavar="URI", help="for predict: data up to the forecast")
+    deploy.add_argument("--future", metavar="URI", help="for predict: covariates of the periods to predict")
+    _add_geo(deploy)
+    deploy.add_argument("--config", metavar="NAME", help="a saved config of the model, as name or type/name")
+    deploy.add_argument("--pool", metavar="NAME", help="work pool; default: the one in the file, else forecasts")
+    deploy.add_argument("--name", metavar="NAME", help="of the deployment; default: MODEL-FLOW")
+    deploy.add_argument("--file", metavar="FILE", type=Path, default=Path("prefect.yaml"), help="default: %(default)s")
+    deploy.add_argument("--dry-run", action="store_true", help="only show what would change")
+    deploy.add_argument("--apply", action="store_true", help="deploy it too, with prefect deploy")
 
 
 if __name__ == "__main__":

@@ -21,13 +21,13 @@ from chapkit_flows.lineage.registry import (
     version_of,
 )
 from chapkit_flows.refs import check_id
-from chapkit_flows.resources import open_resources
+from chapkit_flows.resources import open_facts, open_resources
 from chapkit_flows.upkeep import registry
 
 
 def list_models(options: argparse.Namespace) -> int:
     """Print model versions, the last registered first."""
-    database = open_resources().database
+    database = open_facts()
     versions = list_versions(database, model=options.model, limit=options.limit + 1, before=options.before)
     page = versions[: options.limit]
     aliases = _aliases(database, page)
@@ -49,7 +49,7 @@ def list_models(options: argparse.Namespace) -> int:
 
 def show_model(options: argparse.Namespace) -> int:
     """Print all that is known of a model version: who registered it, from which training, and its aliases."""
-    database = open_resources().database
+    database = open_facts()
     version = find_model_version(database, options.version) if options.at is None else _then(database, options)
     aliases = _aliases(database, [version])[version.id]
     run = producer(database, version.artifact_id)
@@ -118,7 +118,7 @@ def change_alias(options: argparse.Namespace) -> int:
 
 def show_history(options: argparse.Namespace) -> int:
     """Print what happened to the versions and aliases of a model, the oldest first."""
-    database = open_resources().database
+    database = open_facts()
     versions = scan_versions(database, options.model)
     changes = assignments(database, options.model)
     if options.json:

@@ -22,6 +22,7 @@ from chapkit_flows.data.tables import write_csv
 from chapkit_flows.errors import ArtifactError, ChapkitFlowsError, ConfigNotFound, DataError, ModelNotFound
 from chapkit_flows.flows.model import Model
 from chapkit_flows.flows.results import ValidateResult
+from chapkit_flows.flows.training import resolve_reference
 from chapkit_flows.lineage.query import get_artifact, producer
 from chapkit_flows.models.discovery import load_model
 from chapkit_flows.refs import Diagnostic
@@ -129,10 +130,10 @@ def find_model(reference: str) -> Model:
     return model
 
 
-def _model_of(artifact_id: str) -> str:
+def _model_of(reference: str) -> str:
     """Where the model of a trained artifact was defined."""
     database = open_facts()
-    artifact = get_artifact(database, artifact_id)
+    artifact = get_artifact(database, resolve_reference(database, reference))
     run = producer(database, artifact.id)
     if artifact.kind != "training_workspace" or run is None:
         raise ArtifactError(

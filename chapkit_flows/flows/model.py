@@ -13,11 +13,16 @@ from prefect.settings import get_current_settings
 
 from chapkit_flows.configs.block import ModelConfig
 from chapkit_flows.errors import InvalidModel
+from chapkit_flows.flows.backtest import BacktestPlan, backtest
 from chapkit_flows.flows.predict import predict
-from chapkit_flows.flows.results import PredictResult, TrainResult, ValidateResult
+from chapkit_flows.flows.results import BacktestResult, PredictResult, RetrainResult, TrainResult, ValidateResult
+from chapkit_flows.flows.retrain import retrain
+from chapkit_flows.flows.runners import make_task_runner
 from chapkit_flows.flows.train import train
 from chapkit_flows.flows.validate import validate
 from chapkit_flows.models.contract import ModelContract
+
+_DEFAULT_PLAN = BacktestPlan()
 
 
 class ModelFlow(Flow[..., Any]):
@@ -88,6 +93,31 @@ class Model(ModelContract):
         return self._flow("train", train_flow, config=self.config)
 
     @cached_property
+    def retrain(self) -> ModelFlow:
+        """The flow `(config, data, geo=None, prediction_periods=None, force=False)`."""
+
+        async def retrain_flow(
+            config: ModelConfig,
+            data: str,
+            geo: str | None = None,
+            prediction_periods: int | None = None,
+            force: bool = False,
+        ) -> RetrainResult:
+            """Train the model if data, polygons, config or code are new; else keep the model in use, and say so.
+
+            Args:
+                config: The settings to train with. Left blank in the form of a deployment: those it was deployed with.
+                data: Where the training data is: a path, any fsspec URL, or artifact://ID. CSV or Parquet.
+                geo: Where the polygons are, as GeoJSON.
+                prediction_periods: How many periods ahead to predict; default: the config's.
+                force: Train even if nothing is new.
+            """
+            # Prefect takes a state too: it becomes that of the run, and what it holds the result.
+            return cast(RetrainResult, await retrain(self, config, data, geo, prediction_periods, force=force))
+
+        return self._flow("retrain", retrain_flow, config=self.config)
+
+    @cached_property
     def predict(self) -> ModelFlow:
         """The flow `(model, historic, future, geo=None, prediction_periods=None)`."""
 
@@ -97,7 +127,8 @@ class Model(ModelContract):
             """Predict with a trained model, and keep the prediction with what it was made from.
 
             Args:
-                model: The id of a trained model: the summary of its training names it.
+                model: The id of a trained model, which the summary of its training names; or NAME@latest for the
+                    newest one, NAME@champion for the one in use, NAME@3 for a version.
                 historic: Where the data up to the forecast is: a path, any fsspec URL, or artifact://ID.
                 future: Where the covariates of the periods to predict are.
                 geo: Where the polygons are, as GeoJSON.
@@ -106,6 +137,27 @@ class Model(ModelContract):
             return await predict(self, model, (historic, future), geo, prediction_periods)
 
         return self._flow("predict", predict_flow)
+
+    @cached_property
+    def backtest(self) -> ModelFlow:
+        """The flow `(config, data, geo=None, plan=BacktestPlan())`; the plan may be a mapping."""
+
+        async def backtest_flow(
+            config: ModelConfig, data: str, geo: str | None = None, plan: BacktestPlan = _DEFAULT_PLAN
+        ) -> BacktestResult:
+            """Forecast from past origins, and score that with what came after.
+
+            Args:
+                config: The settings to train with. Left blank in the form of a deployment: those it was deployed with.
+                data: Where the data is, with the truth: a path, any fsspec URL, or artifact://ID. CSV or Parquet.
+                geo: Where the polygons are, as GeoJSON.
+                plan: From which origins to forecast, how far ahead, and what the model may learn.
+            """
+            return await backtest(self, config, data, geo, plan=plan)
+
+        flow = self._flow("backtest", backtest_flow, config=self.config, plan=BacktestPlan)
+        flow.task_runner = make_task_runner(self.entrypoint)
+        return flow
 
     @cached_property
     def validate(self) -> ModelFlow:

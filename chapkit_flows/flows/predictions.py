@@ -9,7 +9,9 @@ import pandas as pd
 
 from chapkit_flows.data.panels import Panel
 from chapkit_flows.data.periods import canonical_period
+from chapkit_flows.data.tables import read_table
 from chapkit_flows.errors import InvalidPeriod, InvalidPrediction
+from chapkit_flows.models.shell import ShellPrediction
 
 _SAMPLE = re.compile(r"sample_\d+")
 _KEYS = ["time_period", "location"]
@@ -45,6 +47,20 @@ def check_predictions(returned: object, future: Panel) -> pd.DataFrame:
     for column in columns:
         ordered[column] = _numbers(ordered, column)
     return ordered
+
+
+def read_predictions(returned: object, future: Panel) -> pd.DataFrame:
+    """The predictions that a model returned, or that its command wrote, as `check_predictions` gives them.
+
+    Raises:
+        InvalidPrediction: As `check_predictions` raises it.
+        UnreadableTable: The command wrote no table.
+    """
+    if not isinstance(returned, ShellPrediction):
+        return check_predictions(returned, future)
+    with returned.file.open("rb") as file:
+        frame = read_table(file, media_type="text/csv", name=returned.file.name)
+    return check_predictions(frame, future)
 
 
 def _names(frame: pd.DataFrame) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -35,6 +36,17 @@ class TrainResult(RunResult):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RetrainResult(TrainResult):
+    """The model in use after a retraining.
+
+    Attributes:
+        is_new: Whether it was trained now; else nothing was new, and it is the one before.
+    """
+
+    is_new: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PredictResult(RunResult):
     """A prediction.
 
@@ -43,6 +55,19 @@ class PredictResult(RunResult):
     """
 
     workspace_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BacktestResult(RunResult):
+    """A backtest: `artifact_id` is that of its scores, a row per fold, place and period.
+
+    Attributes:
+        metrics: The mean of each metric over all rows that could be scored.
+        folds: How many folds there are, `done`, `reused` from an earlier backtest, and `failed`.
+    """
+
+    metrics: Mapping[str, float]
+    folds: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,7 +24,6 @@ from chapkit_flows.configs.block import ModelConfig
 from chapkit_flows.configs.rules import check_rules
 from chapkit_flows.data.panels import Panel
 from chapkit_flows.data.periods import period_start
-from chapkit_flows.data.tables import read_table
 from chapkit_flows.errors import (
     ArtifactError,
     ChapkitFlowsError,
@@ -36,7 +35,7 @@ from chapkit_flows.errors import (
 from chapkit_flows.evaluation.charts import forecast_spec, quantile_table, render_png
 from chapkit_flows.flows.check import Loaded, check_prediction, check_training, errors_first, has_errors
 from chapkit_flows.flows.ingest import UNREADABLE, fetch, keep, parse_geo, parse_table, unreadable
-from chapkit_flows.flows.predictions import check_predictions
+from chapkit_flows.flows.predictions import read_predictions
 from chapkit_flows.flows.progress import showing_progress
 from chapkit_flows.flows.secrets import describe_failure, log_masked
 from chapkit_flows.flows.session import RunSession
@@ -147,7 +146,7 @@ async def training_findings(
         return findings
     frame = _own(data.panel)
     mask = Mask(config)
-    said = await _call(
+    said = await call_model(
         model.runner, "on_validate_train", lambda runner: runner.on_validate_train(config, frame, geo), mask
     )
     return errors_first([*findings, *_findings_of("on_validate_train", said, mask)])
@@ -182,7 +181,7 @@ async def prediction_findings(
         return findings
     past, ahead = _own(historic.panel), _own(future.panel)
     mask = Mask(config)
-    said = await _call(
+    said = await call_model(
         model.runner, "on_validate_predict", lambda runner: runner.on_validate_predict(config, past, ahead, geo), mask
     )
     return errors_first([*findings, *_findings_of("on_validate_predict", said, mask)])
@@ -253,6 +252,7 @@ async def store_model(session: RunSession, trained: Any, config: ModelConfig, da
     facts = {
         "model": session.model.name,
         "entrypoint": session.model.entrypoint,
+        "contract": await asyncio.to_thread(lambda: session.model.digest),
         "prediction_periods": config.prediction_periods,
         "trained_on": data.profile(),
     }
@@ -324,14 +324,12 @@ def _load_trained(session: RunSession, artifact: ArtifactRef, folder: Path) -> A
 
 
 def _read_predictions(session: RunSession, returned: Any, future: Panel) -> tuple[pd.DataFrame, Workspace | None]:
-    if not isinstance(returned, ShellPrediction):
-        return check_predictions(returned, future), None
-    workspace = returned.workspace
+    workspace = returned.workspace if isinstance(returned, ShellPrediction) else None
     try:
-        with returned.file.open("rb") as file:
-            frame = read_table(file, media_type="text/csv", name=returned.file.name)
-        return check_predictions(frame, future), workspace
+        return read_predictions(returned, future), workspace
     except ChapkitFlowsError as error:
+        if workspace is None:
+            raise
         left = _keep_failed(session, workspace, "prediction_workspace")
         raise InvalidPrediction(f"{error}\n{left}") from error
 
@@ -377,7 +375,7 @@ async def publish(session: RunSession, *, parent: RunFact | None = None, forecas
     await publish_summary(session.fact, parent=parent, forecast=forecast)
 
 
-async def _call(
+async def call_model(
     runner: BaseModelRunner, name: str, method: Callable[[BaseModelRunner], T | Awaitable[T]], mask: Mask
 ) -> T:
     """Call the model's own code in a worker thread, and say where in it an exception came from; secrets masked."""
@@ -404,7 +402,7 @@ async def _call_kept(
     """Call the model's own code; what a failed command left becomes a failed artifact."""
     name, kind = what
     try:
-        return await _call(session.model.runner, name, method, mask)
+        return await call_model(session.model.runner, name, method, mask)
     except ScriptFailed as failure:
         left = await asyncio.to_thread(_keep_failed, session, failure.workspace, kind)
         raise ScriptFailed(f"{failure}\n{left}", workspace=failure.workspace) from failure

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import base64
 import html
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any
 from urllib.parse import urlparse
 
@@ -18,6 +16,7 @@ import pandas as pd
 from prefect.artifacts import acreate_markdown_artifact, acreate_table_artifact
 from prefect.settings import PREFECT_UI_URL
 
+from chapkit_flows.flows.markdown import code, digits, folded, html_table, one_line, plain, table
 from chapkit_flows.lineage.facts import Edge, RunFact
 from chapkit_flows.refs import ArtifactRef, CodeVersion, ConfigRef, Diagnostic
 
@@ -64,6 +63,23 @@ async def publish_summary(run: RunFact, *, parent: RunFact | None = None, foreca
     )
 
 
+async def publish_nothing_new(run: RunFact, current: ArtifactRef) -> None:
+    """Publish a markdown artifact: why a retraining trained nothing, and which model stays in use."""
+    parts = [
+        f"## {run.model}: nothing new",
+        f"The data, polygons, config, horizon, code and contract are those of the model in use, `{current.id}`, "
+        f"trained {current.created_at:%Y-%m-%d %H:%M} UTC. It stays in use: `{run.model}@latest` names it.",
+        "Installed packages are not compared. To train all the same: **Run** → **Custom run**, with `force` on.",
+        "### Compared",
+        facts_table(run, None),
+    ]
+    await acreate_markdown_artifact(
+        markdown="\n\n".join(parts),
+        key=artifact_key(run.model, run.flow),
+        description=f"Why this {run.flow} run trained nothing",
+    )
+
+
 async def publish_diagnostics(model: str, diagnostics: Sequence[Diagnostic]) -> None:
     """Publish the findings of validation as a table artifact."""
     await acreate_table_artifact(
@@ -85,8 +101,8 @@ def describe_diagnostics(diagnostics: Sequence[Diagnostic]) -> str:
     """The first findings as markdown above their table, whose cells both UIs cut off at its edge."""
     lines = []
     for found in diagnostics[:_MOST_ROWS]:
-        where = f" in {_code(found.field)}" if found.field else ""
-        lines.append(f"- **{found.severity}**{where}: {_plain(_one_line(found.message))}")
+        where = f" in {code(found.field)}" if found.field else ""
+        lines.append(f"- **{found.severity}**{where}: {plain(one_line(found.message))}")
     more = len(diagnostics) - len(lines)
     return "\n".join(["What validation found:\n", *lines, *([f"\n… and {more} more in the table."] if more else [])])
 
@@ -99,19 +115,20 @@ def artifact_key(model: str, what: str) -> str:
 def summarise(run: RunFact, *, parent: RunFact | None = None, forecast: Forecast | None = None) -> str:
     """The markdown of a run's summary."""
     made = next(edge for edge in run.outputs if edge.role in ("model", "prediction"))
-    parts = [f"## {run.model}: {'trained' if run.flow == 'train' else 'predicted'}", _next_step(run, made.artifact)]
+    parts = [f"## {run.model}: {'trained' if made.role == 'model' else 'predicted'}", _next_step(run, made)]
     if forecast is not None:
         parts += _forecast_parts(forecast)
-    parts += ["### Made from", _facts_table(run, parent)]
+    parts += ["### Made from", facts_table(run, parent)]
     parts += _profile_parts(run)
     parts += ["### Lineage", "\n".join(_lineage_list(run, made, parent))]
     drawing = f'<pre lang="mermaid"><code class="language-mermaid">{html.escape(_diagram(run, parent))}</code></pre>'
-    parts += [_folded("Diagram (drawn by Prefect's V2 UI only)", drawing), _packages(run)]
+    parts += [folded("Diagram (drawn by Prefect's V2 UI only)", drawing), _packages(run)]
     return "\n\n".join(parts)
 
 
-def _next_step(run: RunFact, made: ArtifactRef) -> str:
-    if run.flow != "train":
+def _next_step(run: RunFact, edge: Edge) -> str:
+    made = edge.artifact
+    if edge.role != "model":
         return f"Prediction `{made.id}`. Download it as CSV:\n\n```\nchapkit-flows artifacts download {made.id}\n```"
     ui = _ui_url()
     deployments = f"[Deployments]({ui}/deployments)" if ui else "Deployments"
@@ -133,29 +150,25 @@ def _forecast_parts(forecast: Forecast) -> list[str]:
     head, rows = _numbers(forecast)
     return [
         f"![Forecast{which} by place: {what}](data:image/png;base64,{encoded})",
-        _folded(f"Forecast{which} in numbers: {len(rows)} rows", _html_table(head, rows))
+        folded(f"Forecast{which} in numbers: {len(rows)} rows", html_table(head, rows))
         if len(rows) > _MOST_ROWS
-        else _table(head, [[_plain(cell) for cell in row] for row in rows]),
+        else table(head, [[plain(cell) for cell in row] for row in rows]),
     ]
 
 
 def _numbers(forecast: Forecast) -> tuple[list[str], list[list[str]]]:
     rows = []
     for row in forecast.numbers.itertuples():
-        interval = [] if forecast.is_point else [f"{_number(row.q05)} to {_number(row.q95)}"]
-        rows.append([str(row.location), str(row.time_period), _number(row.median), *interval])
+        interval = [] if forecast.is_point else [f"{digits(row.q05)} to {digits(row.q95)}"]
+        rows.append([str(row.location), str(row.time_period), digits(row.median), *interval])
     return ["Place", "Period", *(["Forecast"] if forecast.is_point else ["Median", "90 % interval"])], rows
 
 
-def _number(value: Any) -> str:
-    """Three significant digits, and never fewer than the whole part has: `0.00123`, `12.3`, `12345`."""
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
-
-
-def _facts_table(run: RunFact, parent: RunFact | None) -> str:
+def facts_table(run: RunFact, parent: RunFact | None) -> str:
+    """What a run was made from, as a table."""
     rows = [("Run", f"`{run.id}`" + (_run_link(run) or " (this page)"))]
     if run.config is not None:
-        values = [_code(f"{key} = {value}") for key, value in run.config.content.items()]
+        values = [code(f"{key} = {value}") for key, value in run.config.content.items()]
         head = f"{_config_name(run.config)}, version `{short(run.config.digest)}`"
         rows.append(("Config", "<br>".join([head, *values])))
     rows += [(_role(edge), _artifact_cell(edge, run)) for edge in run.inputs]
@@ -164,7 +177,7 @@ def _facts_table(run: RunFact, parent: RunFact | None) -> str:
         rows += [(_role(edge), _artifact_cell(edge, parent)) for edge in parent.inputs]
     if run.code is not None:
         rows.append(("Code", _code_text(run.code)))
-    return _table(("What", "Which"), rows)
+    return table(("What", "Which"), rows)
 
 
 def _profile_parts(run: RunFact) -> list[str]:
@@ -176,7 +189,7 @@ def _profile_parts(run: RunFact) -> list[str]:
             continue
         title = f"{_role(edge)}: {profile_line(facts)}"
         rows = [[str(column), *_column_cells(column, facts)] for column in facts["columns"]]
-        parts.append(_folded(html.escape(title), _html_table(("Column", "Missing", "Smallest", "Largest"), rows)))
+        parts.append(folded(html.escape(title), html_table(("Column", "Missing", "Smallest", "Largest"), rows)))
     return ["### Data", *parts] if parts else []
 
 
@@ -185,8 +198,8 @@ def _column_cells(column: str, profile: Mapping[str, Any]) -> list[str]:
     missing = profile["missing"][column]
     return [
         f"{missing:.1%}" if missing else "none",
-        "" if low is None else _number(low),
-        "" if high is None else _number(high),
+        "" if low is None else digits(low),
+        "" if high is None else digits(high),
     ]
 
 
@@ -196,7 +209,7 @@ def _artifact_cell(edge: Edge, run: RunFact) -> str:
     # Equal bytes are one dataset: it knows where it came from first, the run where it read them.
     uri = run.parameters.get(edge.role) if edge.role != "model" else None
     if uri or "uri" in facts:
-        parts.append(_code(str(uri or facts["uri"])))
+        parts.append(code(str(uri or facts["uri"])))
     if facts.get("rows"):
         parts.append(profile_line(facts))
     return "<br>".join([*parts, f"`{edge.artifact.digest}`"])
@@ -214,7 +227,7 @@ def _packages(run: RunFact) -> str:
     if run.code is None:
         return ""
     names = ", ".join(f"{name} {version}" for name, version in run.code.packages.items())
-    return _folded(f"Python {run.code.python}, {len(run.code.packages)} packages", html.escape(names))
+    return folded(f"Python {run.code.python}, {len(run.code.packages)} packages", html.escape(names))
 
 
 def _run_link(run: RunFact) -> str:
@@ -222,7 +235,7 @@ def _run_link(run: RunFact) -> str:
     ui = _ui_url()
     if not ui or not run.flow_run_id:
         return ""
-    return f" · [{_plain(run.flow_run_name or 'run')}]({ui}/runs/flow-run/{run.flow_run_id})"
+    return f" · [{plain(run.flow_run_name or 'run')}]({ui}/runs/flow-run/{run.flow_run_id})"
 
 
 def _ui_url() -> str | None:
@@ -250,11 +263,11 @@ def _run_text(run: RunFact) -> str:
 
 
 def _made_line(edge: Edge, run: RunFact) -> str:
-    return f"**{_role(edge)}** {_code(run.name_of(edge) or edge.artifact.id)} · `{short(edge.artifact.digest)}`"
+    return f"**{_role(edge)}** {code(run.name_of(edge) or edge.artifact.id)} · `{short(edge.artifact.digest)}`"
 
 
 def _config_name(config: ConfigRef) -> str:
-    return _code(config.name) if config.name else "not saved"
+    return code(config.name) if config.name else "not saved"
 
 
 def _version_lines(run: RunFact) -> list[str]:
@@ -296,46 +309,6 @@ def _role(edge: Edge) -> str:
 def _text(value: str) -> str:
     """Free text for a mermaid label, whose quotes and brackets have a meaning there."""
     return "".join(letter if letter.isalnum() or letter in " ._-:/" else "_" for letter in value)[:60]
-
-
-def _folded(title: str, content: str) -> str:
-    """A part that opens on a click, all of it HTML: the first UI ends it at an empty line, and so before markdown."""
-    return f"<details><summary>{title}</summary>{content}</details>"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table of markdown cells."""
-    lines = [head, ["---"] * len(head), *([_cell(cell) for cell in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _html_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table of plain text."""
-    top = "".join(f"<th>{html.escape(cell)}</th>" for cell in head)
-    lines = ["".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in rows]
-    body = "".join(f"<tr>{line}</tr>" for line in lines)
-    # The first UI has no style for such tables: without the padding, columns touch.
-    return f'<table cellpadding="5"><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>'
-
-
-def _code(text: str) -> str:
-    """Free text as it is, in a code span: fenced by more backticks than it has in a row."""
-    line = _one_line(text)
-    longest = max((len(list(run)) for mark, run in groupby(line) if mark == "`"), default=0)
-    return f"{'`' * (longest + 1)} {line} {'`' * (longest + 1)}" if longest else f"`{line}`"
-
-
-def _plain(text: str) -> str:
-    """Free text outside a code span, in which nothing is markup."""
-    return re.sub(r"([\\`*_\[\]<>&~#])", r"\\\1", text)
-
-
-def _cell(text: str) -> str:
-    return _one_line(text).replace("|", "\\|")
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.splitlines())
 
 
 def short(digest: str | None) -> str:

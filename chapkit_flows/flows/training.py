@@ -14,14 +14,19 @@ from chapkit_flows.errors import (
     ArtifactNotFound,
     InvalidConfig,
     InvalidId,
+    RegistryError,
     ValidationFailed,
 )
 from chapkit_flows.lineage.deletions import get_usable
 from chapkit_flows.lineage.engine import Database
 from chapkit_flows.lineage.facts import RunFact
-from chapkit_flows.lineage.query import producer
+from chapkit_flows.lineage.query import latest_training, producer
+from chapkit_flows.lineage.registry import find_version
 from chapkit_flows.models.contract import ModelContract
 from chapkit_flows.refs import ArtifactRef, Diagnostic
+
+LATEST = "latest"
+"""The alias of the newest completed training: `rain@latest`."""
 
 _CODES: dict[type[ArtifactError], str] = {
     ArtifactNotFound: "training_artifact_not_found",
@@ -40,15 +45,21 @@ class Training:
     config: ModelConfig
 
 
-def find_training(database: Database, model: ModelContract, artifact_id: str) -> Training:
-    """Find the trained model with an id, and check that `model` can predict with it.
+def find_training(database: Database, model: ModelContract, reference: str) -> Training:
+    """Find a trained model, and check that `model` can predict with it.
+
+    Args:
+        database: To read.
+        model: That is to predict.
+        reference: The id of a trained model, or `NAME@latest`, `NAME@ALIAS`, `NAME@NUMBER`.
 
     Raises:
         ValidationFailed: It cannot; the diagnostic's code says why: `training_artifact_not_found`,
-            `training_artifact_deleted`, `training_artifact_failed`, `invalid_training_artifact` or `config_not_found`.
+            `training_artifact_deleted`, `training_artifact_failed`, `invalid_training_artifact`, `unknown_alias` or
+            `config_not_found`.
     """
     try:
-        artifact = get_usable(database, artifact_id)
+        artifact = get_usable(database, resolve_reference(database, reference))
     except (ArtifactNotFound, ArtifactDeleted, InvalidId) as error:
         raise _refusal(_CODES[type(error)], f"{error}") from error
     if artifact.kind != "training_workspace":
@@ -88,6 +99,30 @@ async def load_training(database: Database, model: ModelContract, artifact_id: s
     except InvalidConfig as error:
         raise _refusal("invalid_config", str(error)) from error
     return replace(training, config=config)
+
+
+def resolve_reference(database: Database, reference: str) -> str:
+    """The id of the trained model that `NAME@latest`, `NAME@champion` or `NAME@3` names now; an id as it is.
+
+    Raises:
+        ValidationFailed: There is no such alias or version, or no model of that name has been trained.
+    """
+    name, at, alias = reference.strip().partition("@")
+    if not at:
+        return reference
+    if alias != LATEST:
+        try:
+            return find_version(database, name, alias).artifact_id
+        except RegistryError as error:
+            raise _refusal("unknown_alias", f"{error} Or write {name}@{LATEST} for the newest training.") from error
+    run = latest_training(database, name)
+    if run is None:
+        raise _refusal(
+            "training_artifact_not_found",
+            f"{reference}: no training of a model {name!r} has completed, or all trained models are in the trash. "
+            f"Train it first. {_REMEDY}",
+        )
+    return run.output("model").id
 
 
 def _config_type(model: ModelContract) -> type[ModelConfig]:

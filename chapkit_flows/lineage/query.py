@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, SQLColumnExpression, or_, select
+from sqlalchemy import ColumnElement, Select, SQLColumnExpression, func, or_, select
 from sqlalchemy.orm import Session
 from sqlmodel import col
 
@@ -190,6 +190,30 @@ def last_metric(database: Database, model: str, flow: str, name: str) -> float |
     with database.read() as session:
         value: float | None = session.scalar(query)
     return value
+
+
+def latest_training(database: Database, model: str) -> RunFact | None:
+    """The newest completed run that trained a model which is not in the trash; None if there is none.
+
+    A training that failed is passed over: the one before it stays in use.
+    """
+    made = (
+        select(col(RunArtifactRow.run_id))
+        .join(ArtifactRow, col(ArtifactRow.id) == col(RunArtifactRow.artifact_id))
+        .where(
+            col(RunArtifactRow.run_id) == col(RunRow.id),
+            col(RunArtifactRow.direction) == "output",
+            col(RunArtifactRow.role) == "model",
+            col(ArtifactRow.status) == "ok",
+            is_kept(),
+        )
+    )
+    # Not by the index on the status: nearly all runs are completed, of one model there are few.
+    completed = func.coalesce(col(RunRow.status), "") == "completed"
+    query = select(RunRow).where(col(RunRow.model) == model, completed, made.exists())
+    with database.read() as session:
+        runs = load_runs(session, session.scalars(query.order_by(col(RunRow.id).desc()).limit(1)).all())
+        return runs[0] if runs else None
 
 
 def get_config(database: Database, digest: str) -> ConfigRef:

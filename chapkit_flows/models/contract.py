@@ -12,7 +12,7 @@ from chapkit_flows.errors import InvalidModel
 from chapkit_flows.models.code import read_code_version
 from chapkit_flows.models.definition import Definition, find_definition
 from chapkit_flows.models.runner import BaseModelRunner, Config
-from chapkit_flows.refs import CodeVersion
+from chapkit_flows.refs import CodeVersion, canonical_json, digest_of
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
@@ -86,6 +86,21 @@ class ModelContract:
     def code_version(self) -> CodeVersion:
         """The code as it was when first asked for: what this process has imported, even if files change later."""
         return read_code_version(self.definition)
+
+    @cached_property
+    def digest(self) -> str:
+        """Of what the model promises and of the commands and files that its runner runs, as at the first question."""
+        promised = {
+            "name": self.name,
+            "period_type": self.period_type,
+            "required_covariates": list(self.required_covariates),
+            "free_covariates": self.allow_free_additional_continuous_covariates,
+            "requires_geo": self.requires_geo,
+            "prediction_periods": [self.min_prediction_periods, self.max_prediction_periods],
+            "target": self.target,
+            "runner": self.runner.source_digest(),
+        }
+        return digest_of(canonical_json(promised))
 
     def covariates(self, config: Config) -> tuple[str, ...]:
         """The covariates of a run: the required ones, then those that the config adds."""

@@ -18,6 +18,7 @@ class FunctionalModelRunner(BaseModelRunner):
         on_predict: `(config, model, historic, future, geo) -> frame`.
         on_validate_train: `(config, data, geo) -> diagnostics`.
         on_validate_predict: `(config, historic, future, geo) -> diagnostics`.
+        on_update: `(config, model, data, geo) -> model`: goes on training with rows that came since.
     """
 
     def __init__(
@@ -26,11 +27,15 @@ class FunctionalModelRunner(BaseModelRunner):
         on_predict: Callable[..., Any],
         on_validate_train: Callable[..., Any] | None = None,
         on_validate_predict: Callable[..., Any] | None = None,
+        *,
+        on_update: Callable[..., Any] | None = None,
     ) -> None:
         self._on_train = on_train
         self._on_predict = on_predict
         self._on_validate_train = on_validate_train
         self._on_validate_predict = on_validate_predict
+        self._on_update = on_update
+        self.can_update = on_update is not None
 
     def on_train(self, config: Any, data: pd.DataFrame, geo: Geo | None = None) -> Any:
         """Call the user's function."""
@@ -46,6 +51,10 @@ class FunctionalModelRunner(BaseModelRunner):
     ) -> Any:
         """Call the user's function."""
         return self._on_predict(config, model, historic, future, geo)
+
+    def on_update(self, config: Any, model: Any, data: pd.DataFrame, geo: Geo | None = None) -> Any:
+        """Call the user's function."""
+        return self._on_update(config, model, data, geo) if self._on_update else super().on_update(config, model, data)
 
     def on_validate_train(self, config: Any, data: pd.DataFrame, geo: Geo | None = None) -> Any:
         """Call the user's function, if there is one."""

@@ -64,6 +64,13 @@ class BaseModelRunner(ABC):
             A frame with `time_period`, `location` and either `sample_0`, `sample_1`, … or `prediction`.
         """
 
+    can_update: bool = False
+    """Whether `on_update` can be called; a subclass that defines it says so."""
+
+    def on_update(self, config: Any, model: Any, data: pd.DataFrame, geo: Geo | None = None) -> Any:
+        """Go on training with rows that came since, and return the model; for backtests with the strategy `update`."""
+        raise NotImplementedError
+
     def on_validate_train(
         self, config: Any, data: pd.DataFrame, geo: Geo | None = None
     ) -> Sequence[Diagnostic] | Awaitable[Sequence[Diagnostic]]:
@@ -83,6 +90,10 @@ class BaseModelRunner(ABC):
     def describe(self, result: Any) -> Mapping[str, Any]:
         """JSON facts about what `on_train` or `on_predict` returned, kept with the artifact."""
         return {}
+
+    def source_digest(self) -> str | None:
+        """Of the commands and files that this runner runs beside the module that defines it; None if there are none."""
+        return None
 
 
 async def settle(value: T | Awaitable[T]) -> T:

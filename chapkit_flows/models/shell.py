@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shlex
 import shutil
@@ -154,6 +155,14 @@ class ShellModelRunner(BaseModelRunner):
     def describe(self, result: Any) -> Mapping[str, Any]:
         """Exit code and last output of the command."""
         return result.facts() if isinstance(result, Workspace) else {}
+
+    def source_digest(self) -> str:
+        """Of the commands, and of the names and contents of the project's files."""
+        source = hashlib.sha256("\0".join((self.train_command, self.predict_command, self.config_format)).encode())
+        for relative in self.project.files():
+            with (self.project.folder / relative).open("rb") as content:
+                source.update(os.fsencode(relative) + hashlib.file_digest(content, "sha256").digest())
+        return f"sha256:{source.hexdigest()}"
 
     @contextmanager
     def _config_file(self, config: Config, folder: Path) -> Iterator[None]:

@@ -30,6 +30,7 @@ WORKS: dict[str, Work] = {
     "artifacts of a kind": lambda database, run: query.list_artifacts(database, kind="prediction"),
     "artifacts of a model": lambda database, run: query.list_artifacts(database, model="rain", kind="dataset"),
     "artifacts by digest": lambda database, run: query.list_artifacts(database, digest="sha256:0"),
+    "latest training": lambda database, run: query.latest_training(database, "rain"),
     "dataset": lambda database, run: query.find_dataset(database, "sha256:0", "text/csv"),
     "start": lambda database, run: record.start(database, make_run(flow_run_id="f2")),
     "finish": lambda database, run: record.finish(
@@ -118,6 +119,16 @@ def test_common_filter_stops_at_the_page(url: str, monkeypatch: pytest.MonkeyPat
     assert [] == [step for step in steps if "B-TREE" in step or re.match(r"SCAN lineage_(metric|tag)", step)]
     by_tag = [step for step in steps if re.match(r"SEARCH lineage_tag .*key=\? AND value=\?\)", step)]
     assert bool(by_tag) == where.startswith("tag")
+
+
+def test_latest_training_is_found_among_the_runs_of_its_model(url: str) -> None:
+    """The runs of the model are tried newest first in the order of an index, so that nothing is sorted."""
+    database = open_database(url)
+    record_chain(database)
+    steps = explain(database, lambda: query.latest_training(database, "rain"), only="lineage_run.parameters")
+    database.close()
+    assert [step for step in steps if re.match(r"SEARCH lineage_run USING INDEX ix_lineage_run_model_id", step)]
+    assert [] == [step for step in steps if "B-TREE" in step]
 
 
 @pytest.mark.parametrize("name", ["graph of an artifact", "graph of a run"])

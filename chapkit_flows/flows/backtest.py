@@ -1,0 +1,293 @@
+"""The flow that says how good a model is: forecasts from past origins, scored with what came after."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+from prefect.futures import PrefectFuture
+from prefect.logging import get_run_logger
+from pydantic import BaseModel, ConfigDict, Field
+
+from chapkit_flows.artifacts.codecs import Saved, load, save
+from chapkit_flows.artifacts.store import Store
+from chapkit_flows.artifacts.trees import MEDIA_TYPE, TreeEntry, put_listing
+from chapkit_flows.configs.block import ModelConfig
+from chapkit_flows.configs.versions import config_version, with_horizon
+from chapkit_flows.data.panels import Panel
+from chapkit_flows.data.periods import season_of
+from chapkit_flows.errors import BacktestFailed, ChapkitFlowsError, EvaluationError, ValidationFailed
+from chapkit_flows.evaluation.covariates import FutureCovariates
+from chapkit_flows.evaluation.scores import learn_yardstick, score_split, summarise
+from chapkit_flows.evaluation.splits import Split, SplitPlan, Strategy, Window, check_truth, rolling_origins
+from chapkit_flows.flows import steps
+from chapkit_flows.flows.check import errors_first, has_errors, resolve_horizon
+from chapkit_flows.flows.evaluations import publish_backtest
+from chapkit_flows.flows.folds import FoldForecast, FoldOrder, find_fit, find_forecast, fit_for_folds, forecast_fold
+from chapkit_flows.flows.results import BacktestResult
+from chapkit_flows.flows.runners import is_here
+from chapkit_flows.flows.session import RunSession
+from chapkit_flows.lineage.facts import RunFact
+from chapkit_flows.models.contract import ModelContract
+from chapkit_flows.refs import ArtifactRef, Diagnostic, new_id
+
+_COUNTS = ("folds", "reused_folds", "failed_folds")
+
+
+class BacktestPlan(BaseModel):
+    """How a model is tried: which past origins it forecasts from, and what it may learn."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    periods: int | None = Field(default=None, description="How many periods ahead; default: the config's.")
+    splits: int = Field(default=4, description="How many origins; the last one forecasts the last periods of the data.")
+    stride: int = Field(default=1, description="Periods from one origin to the next.")
+    strategy: Strategy = Field(
+        default="refit", description="Train anew at each origin, once at the first, or go on training (update)."
+    )
+    covariates: FutureCovariates = Field(
+        default="climatology",
+        description="What stands for the weather ahead: the mean of place and season, the last value known "
+        "(persistence), or what was observed later, which no forecast can have.",
+    )
+    window: Window = Field(
+        default="expanding", description="Learn from all periods up to the origin, or from the last ones (sliding)."
+    )
+    window_length: int | None = Field(
+        default=None, description="Periods of a sliding window; of an expanding one the fewest for the first fold."
+    )
+
+    def cut(self, horizon: int) -> SplitPlan:
+        """How to cut a panel into splits.
+
+        Raises:
+            EvaluationError: A number is below 1, or a sliding window has no length.
+        """
+        return SplitPlan(
+            n_periods=horizon,
+            n_splits=self.splits,
+            stride=self.stride,
+            window=self.window,
+            window_length=self.window_length,
+        )
+
+
+async def backtest(
+    model: ModelContract, config: ModelConfig, data: str, geo: str | None = None, *, plan: BacktestPlan
+) -> BacktestResult:
+    """Load and fingerprint the data, validate, forecast each fold, score, record, publish."""
+    horizon = resolve_horizon(config, plan.periods)
+    cuts = plan.cut(horizon)
+    parameters = {"data": data, "geo": geo, **plan.model_dump(mode="json"), "periods": horizon}
+    async with RunSession(model, "backtest", parameters, config=config) as run:
+        if not run.done:
+            settings = with_horizon(config, horizon)
+            table = await steps.load_data(run, data, role="data", config=settings)
+            polygons = await steps.load_geo(run, geo) if geo else None
+            panel = await steps.validate_training(run, settings, table, polygons)
+            splits = await check_backtest(run, cuts, plan.strategy, panel)
+            forecasts = await forecast_folds(run, settings, plan, splits)
+            await score_folds(run, panel, splits, forecasts)
+            await steps.record(run)
+        scores = await read_scores(run)
+        await publish_backtest(run.fact, scores)
+        return _result(run.fact)
+
+
+@steps.step("check the splits")
+async def check_backtest(session: RunSession, cuts: SplitPlan, strategy: Strategy, data: Panel) -> tuple[Split, ...]:
+    """Cut the panel into splits, and see that there is something to score each with.
+
+    Raises:
+        TooFewPeriods: There are fewer periods than the plan needs.
+        ValidationFailed: There is no truth; or the model cannot be updated.
+    """
+    splits = rolling_origins(data.periods, cuts)
+    findings = list(check_truth(data.frame, splits, target=session.model.target))
+    if strategy == "update" and not session.model.runner.can_update:
+        message = f"The runner of {session.model.name} has no on_update. Give it one, or use the strategy refit."
+        findings.append(Diagnostic.error("cannot_update", message, "strategy"))
+    log = get_run_logger()
+    for found in findings:
+        log.warning("%s: %s", found.code, found.message)
+    if has_errors(findings):
+        raise ValidationFailed(errors_first(findings))
+    return splits
+
+
+async def forecast_folds(
+    session: RunSession, config: ModelConfig, plan: BacktestPlan, splits: Sequence[Split]
+) -> list[FoldForecast | ChapkitFlowsError]:
+    """Have each fold done by the flow's task runner; a fold that fails is an error in its place.
+
+    Raises:
+        BacktestFailed: No fold could be done.
+    """
+    orders = [_order(session, config, plan, split) for split in splits]
+    # Task runners are spoken to in blocking calls.
+    done = await asyncio.to_thread(_forecast_all, session.resources.store, orders, plan.strategy)
+    if all(isinstance(one, ChapkitFlowsError) for one in done):
+        raise BacktestFailed(f"None of the {len(done)} folds could be done. The first one: {done[0]}")
+    return done
+
+
+def _order(session: RunSession, config: ModelConfig, plan: BacktestPlan, split: Split) -> FoldOrder:
+    model = session.model
+    given = {edge.role: edge.artifact for edge in session.inputs}
+    here = is_here()
+    if not here and model.entrypoint is None:
+        raise EvaluationError(
+            f"The model {model.name} stands in no file, so that no other process can load it. "
+            "Write it to a file, or set task_runner to threads."
+        )
+    code = model.code_version
+    return FoldOrder(
+        model=model if here else str(model.entrypoint),
+        config=config if here else config_version(config),
+        data=given["data"],
+        geo=given.get("geo"),
+        identity={
+            "model": model.name,
+            "contract": model.digest,
+            "config": config_version(config).digest,
+            "code": [code.git_commit, code.patch_digest, code.source_digest],
+        },
+        split=split,
+        learn=split.train_periods,
+        covariates=plan.covariates,
+    )
+
+
+def _forecast_all(
+    store: Store, orders: Sequence[FoldOrder], strategy: Strategy
+) -> list[FoldForecast | ChapkitFlowsError]:
+    prepared: Iterable[FoldOrder | ChapkitFlowsError] = orders
+    if strategy != "refit":
+        prepared = _prepare(store, orders, is_update=strategy == "update")
+    # What is done already costs no task.
+    begun = [
+        (find_forecast(store, order) or forecast_fold.submit(order)) if isinstance(order, FoldOrder) else order
+        for order in prepared
+    ]
+    return [_outcome(one) if isinstance(one, PrefectFuture) else one for one in begun]
+
+
+def _prepare(store: Store, orders: Sequence[FoldOrder], *, is_update: bool) -> Iterator[FoldOrder | ChapkitFlowsError]:
+    """Orders with a trained model: the one of the first split, or that one gone on with from split to split."""
+    trained: Saved | ChapkitFlowsError | None = None
+    known: set[str] = set()
+    for order in orders:
+        if trained is None or (is_update and not isinstance(trained, ChapkitFlowsError)):
+            new = tuple(period for period in order.split.train_periods if period not in known)
+            fit = replace(order, learn=new, trained=trained)
+            trained = find_fit(store, fit) or _outcome(fit_for_folds.submit(fit))
+        known |= set(order.split.train_periods)
+        yield trained if isinstance(trained, ChapkitFlowsError) else replace(order, trained=trained)
+
+
+def _outcome(future: PrefectFuture[Any]) -> Any:
+    result = future.result(raise_on_failure=False)
+    if isinstance(result, BaseException) and not isinstance(result, ChapkitFlowsError):
+        return BacktestFailed(f"{type(result).__name__}: {result}")
+    return result
+
+
+@steps.step("score the forecasts")
+async def score_folds(
+    session: RunSession, data: Panel, splits: Sequence[Split], forecasts: Sequence[FoldForecast | ChapkitFlowsError]
+) -> None:
+    """Score each forecast with what came after its origin; keep forecasts and scores in the store.
+
+    Raises:
+        BacktestFailed: No forecast could be scored.
+    """
+    scores, failures = await asyncio.to_thread(_score_all, session, data, forecasts)
+    failures |= {
+        split.origin: str(one) for split, one in zip(splits, forecasts, strict=True) if isinstance(one, Exception)
+    }
+    if not scores:
+        raise BacktestFailed(f"No forecast could be scored. {next(iter(failures.values()))}")
+    table = pd.concat(scores, ignore_index=True)
+    means = summarise(table).set_index("metric")["value"]
+    session.metrics |= {str(name): float(value) for name, value in means.items()}
+    done = [one for one in forecasts if isinstance(one, FoldForecast)]
+    counts = (len(splits), sum(one.reused for one in done), len(failures))
+    session.metrics |= dict(zip(_COUNTS, map(float, counts), strict=True))
+    session.metrics["model_seconds"] = sum(one.seconds for one in done)
+    await asyncio.to_thread(_keep, session, table, done, failures)
+    log = get_run_logger()
+    log.info(
+        "Scored %d folds, %d of them done before: CRPS %.4g", len(scores), counts[1], means.get("crps", float("nan"))
+    )
+    for origin, reason in failures.items():
+        log.error("The fold from %s failed: %s", origin, reason)
+
+
+def _score_all(
+    session: RunSession, data: Panel, forecasts: Sequence[FoldForecast | ChapkitFlowsError]
+) -> tuple[list[pd.DataFrame], dict[str, str]]:
+    """The scores of the folds that can be scored, and by origin why others cannot."""
+    scores, failures = [], {}
+    target = session.model.target
+    for one in forecasts:
+        if isinstance(one, ChapkitFlowsError):
+            continue
+        yardstick = learn_yardstick(one.split.training(data.frame), target=target, season_of=season_of)
+        try:
+            predictions = load(session.resources.store, _artifact(one.saved, "prediction"), allow_pickle=False)
+            scores.append(score_split(predictions, data.frame, target=target, split=one.split, yardstick=yardstick))
+        except EvaluationError as error:
+            failures[one.split.origin] = str(error)
+    return scores, failures
+
+
+def _keep(
+    session: RunSession, scores: pd.DataFrame, forecasts: Sequence[FoldForecast], failures: Mapping[str, str]
+) -> None:
+    store = session.resources.store
+    facts = {"model": session.model.name, "failed": dict(failures)}
+    session.produced("scores", replace(_artifact(save(store, scores), "metrics"), metadata=facts | {"name": "scores"}))
+    files = [
+        TreeEntry(path=f"{one.split.origin}.parquet", digest=one.saved.digest, size=one.saved.size) for one in forecasts
+    ]
+    tree = put_listing(store, files)
+    saved = Saved(digest=tree.digest, size=tree.size, media_type=MEDIA_TYPE, codec="folder")
+    origins = {"name": "forecasts", "folds": tree.files}
+    session.produced("forecasts", replace(_artifact(saved, "backtest"), metadata=facts | origins))
+
+
+def _artifact(saved: Saved, kind: Any) -> ArtifactRef:
+    return ArtifactRef(
+        id=new_id(), kind=kind, digest=saved.digest, size=saved.size, media_type=saved.media_type, codec=saved.codec
+    )
+
+
+async def read_scores(session: RunSession) -> pd.DataFrame:
+    """The scores of the run, from the store."""
+
+    def read() -> pd.DataFrame:
+        scores: pd.DataFrame = load(session.resources.store, session.fact.output("scores"), allow_pickle=False)
+        return scores
+
+    return await asyncio.to_thread(read)
+
+
+def _result(run: RunFact) -> BacktestResult:
+    metrics = dict(run.metrics)
+    counts = {name: int(metrics.pop(name, 0)) for name in _COUNTS}
+    metrics.pop("model_seconds", None)
+    return BacktestResult(
+        run_id=run.id,
+        status=run.status,
+        artifact_id=run.output("scores").id,
+        flow_run_id=run.flow_run_id,
+        metrics=metrics,
+        folds={
+            "done": counts["folds"] - counts["failed_folds"],
+            "reused": counts["reused_folds"],
+            "failed": counts["failed_folds"],
+        },
+    )

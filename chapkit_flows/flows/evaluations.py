@@ -1,0 +1,73 @@
+"""What a backtest shows in the Prefect UI."""
+
+from __future__ import annotations
+
+import html
+
+import pandas as pd
+from prefect.artifacts import acreate_markdown_artifact
+
+from chapkit_flows.evaluation.metrics import METRICS
+from chapkit_flows.evaluation.scores import summarise
+from chapkit_flows.flows.markdown import digits, folded, html_table, plain, table
+from chapkit_flows.flows.summary import artifact_key, facts_table
+from chapkit_flows.lineage.facts import RunFact
+
+_BY = ("crps", "wis", "mae", "coverage_90")
+
+
+async def publish_backtest(run: RunFact, scores: pd.DataFrame) -> None:
+    """Publish a markdown artifact: how good the forecasts were: overall, by horizon and by place."""
+    await acreate_markdown_artifact(
+        markdown=describe_backtest(run, scores),
+        key=artifact_key(run.model, run.flow),
+        description="How good the forecasts from past origins were",
+    )
+
+
+def describe_backtest(run: RunFact, scores: pd.DataFrame) -> str:
+    """The markdown of a backtest."""
+    given = run.parameters
+    failed = run.output("scores").metadata.get("failed", {})
+    excluded = int((scores["excluded"] != "").sum())
+    lead = (
+        f"{scores['fold'].nunique()} folds, {given['periods']} periods ahead, {scores['location'].nunique()} places; "
+        f"strategy {given['strategy']}, covariates ahead: {given['covariates']}."
+    )
+    if excluded:
+        lead += f" {excluded} of {len(scores)} forecasts have no truth and are not scored."
+    parts = [f"## {run.model}: backtest", lead, _overall(scores)]
+    if failed:
+        rows = [[plain(origin), plain(reason)] for origin, reason in failed.items()]
+        parts += [f"### {len(failed)} folds failed", table(("Origin", "Why"), rows)]
+    parts += ["### By periods ahead", _by(scores, "horizon", "Periods ahead")]
+    places = _pivot(scores, "location")
+    head = ["Place", *places.columns]
+    rows = [[str(place), *map(digits, values)] for place, *values in places.itertuples()]
+    parts.append(
+        folded(f"By place: {len(rows)}", html_table(head, [[html.unescape(cell) for cell in row] for row in rows]))
+    )
+    return "\n\n".join([*parts, "### Made from", facts_table(run, None)])
+
+
+def _overall(scores: pd.DataFrame) -> str:
+    means = summarise(scores).set_index("metric")
+    rows = [
+        [metric.title, digits(means["value"][metric.name]), metric.unit, str(means["n"][metric.name])]
+        for metric in METRICS
+        if metric.name in means.index and not metric.name.startswith("pit_")
+    ]
+    return table(("Metric", "Mean", "Unit", "Rows"), rows)
+
+
+def _by(scores: pd.DataFrame, column: str, title: str) -> str:
+    means = _pivot(scores, column)
+    rows = [[plain(str(key)), *map(digits, values)] for key, *values in means.itertuples()]
+    return table([title, *means.columns], rows)
+
+
+def _pivot(scores: pd.DataFrame, column: str) -> pd.DataFrame:
+    """A row per value of a column, a column per metric, under the titles of the metrics."""
+    titles = {metric.name: metric.title for metric in METRICS if metric.name in _BY}
+    means = summarise(scores, [column]).pivot(index=column, columns="metric", values="value")
+    return means[[name for name in titles if name in means.columns]].rename(columns=titles)

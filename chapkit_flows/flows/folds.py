@@ -1,0 +1,280 @@
+"""One fold of a backtest: it takes references and leaves its forecast in the store, so any process may do it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pandas as pd
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.logging import get_run_logger
+
+from chapkit_flows.artifacts.codecs import Saved, load, save
+from chapkit_flows.artifacts.store import Store
+from chapkit_flows.artifacts.trees import MEDIA_TYPE as TREE
+from chapkit_flows.artifacts.trees import list_tree
+from chapkit_flows.configs.block import ModelConfig
+from chapkit_flows.configs.secrets import restore_secrets
+from chapkit_flows.configs.versions import restore_config
+from chapkit_flows.data.geo import read_geo
+from chapkit_flows.data.panels import check_panel
+from chapkit_flows.data.periods import season_of
+from chapkit_flows.data.tables import read_table
+from chapkit_flows.errors import DigestMismatch, ObjectMissing, ValidationFailed
+from chapkit_flows.evaluation.covariates import FutureCovariates, future_covariates
+from chapkit_flows.evaluation.splits import Split
+from chapkit_flows.flows.predictions import read_predictions
+from chapkit_flows.flows.steps import call_model
+from chapkit_flows.models.contract import ModelContract
+from chapkit_flows.models.discovery import load_model
+from chapkit_flows.models.masking import Mask
+from chapkit_flows.models.runner import Geo
+from chapkit_flows.refs import ArtifactRef, ConfigRef, canonical_json, digest_of, new_id
+from chapkit_flows.resources import open_artifacts
+from chapkit_flows.settings import ChapkitFlowsSettings
+
+FOLDS = "folds"
+"""The folder of the manifests that say which folds are done: they make a rerun find them, in whatever process."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoldOrder:
+    """All that a process needs to do a fold.
+
+    Attributes:
+        model: Its entrypoint; the model itself for a fold that is done in the same process.
+        config: With the horizon of the backtest; its version for a fold that is done in another process.
+        data: The dataset, in the store.
+        geo: The polygons, in the store.
+        identity: What the forecast depends on, beside the split: digests of config, code and contract.
+        split: Which periods to forecast from which origin.
+        learn: The periods to train on; those of the first split where a model is trained once.
+        covariates: What stands for the weather ahead.
+        trained: A model that is in the store already.
+    """
+
+    model: ModelContract | str
+    config: ModelConfig | ConfigRef
+    data: ArtifactRef
+    geo: ArtifactRef | None
+    identity: Mapping[str, Any]
+    split: Split
+    learn: tuple[str, ...]
+    covariates: FutureCovariates
+    trained: Saved | None = None
+
+    def key(self, what: str) -> str:
+        """The name of this piece of work: equal orders have equal names."""
+        content = {
+            "what": what,
+            "data": self.data.digest,
+            "geo": self.geo.digest if self.geo else None,
+            "learn": self.learn,
+            "trained": self.trained.digest if self.trained else None,
+            **self.identity,
+        }
+        if what == "forecast":
+            content |= {
+                "periods": self.split.test_periods,
+                "known": self.split.train_periods,
+                "covariates": self.covariates,
+            }
+        return digest_of(canonical_json(content)).removeprefix("sha256:")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoldForecast:
+    """A fold that is done.
+
+    Attributes:
+        reused: Whether an earlier backtest did it.
+        seconds: What the model's own code took.
+    """
+
+    split: Split
+    saved: Saved
+    reused: bool
+    seconds: float
+
+
+@task(
+    name="forecast a fold",
+    task_run_name="fold {order.split.number}: from {order.split.origin}",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def forecast_fold(order: FoldOrder) -> FoldForecast:
+    """Train on what was known at the origin, forecast what came after it, and keep the forecast in the store.
+
+    Raises:
+        ChapkitFlowsError: The model failed, or gave no forecast that can be scored.
+    """
+    store = open_artifacts(ChapkitFlowsSettings())
+    saved, seconds, reused = _once(store, order.key("forecast"), lambda: _forecast(store, order))
+    get_run_logger().info("%s the forecast from %s", "Reused" if reused else "Made", order.split.origin)
+    return FoldForecast(split=order.split, saved=saved, reused=reused, seconds=seconds)
+
+
+@task(
+    name="fit for folds",
+    task_run_name="fit up to {order.split.origin}",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def fit_for_folds(order: FoldOrder) -> Saved:
+    """Train, or go on training `order.trained`, with the periods to learn from; keep the model in the store.
+
+    Raises:
+        ChapkitFlowsError: The model failed.
+    """
+    store = open_artifacts(ChapkitFlowsSettings())
+    return _once(store, order.key("fit"), lambda: _fit(store, order))[0]
+
+
+def find_forecast(store: Store, order: FoldOrder) -> FoldForecast | None:
+    """The forecast of a fold that was done before; None if it must be done."""
+    known = _known(store, order.key("forecast"))
+    return None if known is None else FoldForecast(split=order.split, saved=known[0], reused=True, seconds=known[1])
+
+
+def find_fit(store: Store, order: FoldOrder) -> Saved | None:
+    """The model that was trained before as an order says; None if it must be trained."""
+    known = _known(store, order.key("fit"))
+    return None if known is None else known[0]
+
+
+def _known(store: Store, key: str) -> tuple[Saved, float] | None:
+    try:
+        document = store.read_manifest(f"{FOLDS}/{key}")
+        saved = Saved(**document["saved"])
+        return (saved, float(document["seconds"])) if _is_stored(store, saved) else None
+    except (ObjectMissing, DigestMismatch, KeyError, TypeError):
+        return None  # it was not done yet, or its traces are damaged
+
+
+def _once(store: Store, key: str, work: Callable[[], tuple[Saved, float]]) -> tuple[Saved, float, bool]:
+    """Do a piece of work unless its result is in the store; the manifest is written after the bytes."""
+    known = _known(store, key)
+    if known is not None:
+        return (*known, True)
+    saved, seconds = work()
+    store.write_manifest(f"{FOLDS}/{key}", {"saved": asdict(saved), "seconds": seconds})
+    return saved, seconds, False
+
+
+def _is_stored(store: Store, saved: Saved) -> bool:
+    if saved.media_type == TREE:
+        return all(store.claim(entry.digest, entry.size) for entry in list_tree(store, saved.digest))
+    return store.claim(saved.digest, saved.size)
+
+
+def _forecast(store: Store, order: FoldOrder) -> tuple[Saved, float]:
+    model, config = _model_of(order)
+    frame, geo = _read_inputs(store, order, model.covariates(config), model.target)
+    historic = order.split.training(frame)
+    covariates = [name for name in model.covariates(config) if name in frame.columns]
+    ahead = future_covariates(
+        historic, order.split.testing(frame), covariates, method=order.covariates, season_of=season_of
+    )
+    future, findings = check_panel(ahead, role="future", required=(), target=None)
+    if future is None:
+        raise ValidationFailed(findings)
+    with TemporaryDirectory(prefix="chapkit-flows-") as folder:
+        began = time.perf_counter()
+        trained = _trained(store, order, (model, config), frame, Path(folder))
+        returned = asyncio.run(
+            call_model(
+                model.runner,
+                "on_predict",
+                lambda runner: runner.on_predict(config, trained, historic, future.frame.copy(deep=False), geo),
+                Mask(config),
+            )
+        )
+        seconds = time.perf_counter() - began
+        return save(store, read_predictions(returned, future)), seconds
+
+
+def _fit(store: Store, order: FoldOrder) -> tuple[Saved, float]:
+    model, config = _model_of(order)
+    frame, _ = _read_inputs(store, order, model.covariates(config), model.target)
+    with TemporaryDirectory(prefix="chapkit-flows-") as folder:
+        began = time.perf_counter()
+        trained = _trained(store, order, (model, config), frame, Path(folder), is_update=order.trained is not None)
+        return save(store, trained, namespace=model.definition.namespace), time.perf_counter() - began
+
+
+def _trained(
+    store: Store,
+    order: FoldOrder,
+    pair: tuple[ModelContract, ModelConfig],
+    frame: pd.DataFrame,
+    folder: Path,
+    *,
+    is_update: bool = False,
+) -> Any:
+    """The model to forecast with: trained here, taken from the store, or gone on with."""
+    model, config = pair
+    rows = frame[frame["time_period"].isin(order.learn)].reset_index(drop=True)
+    _, geo = _read_inputs(store, order, model.covariates(config), model.target)
+    if order.trained is None:
+        return asyncio.run(
+            call_model(model.runner, "on_train", lambda runner: runner.on_train(config, rows, geo), Mask(config))
+        )
+    known = load(
+        store,
+        _artifact_of(order.trained),
+        folder=folder,
+        namespace=model.definition.namespace,
+        allow_pickle=ChapkitFlowsSettings().allow_pickle,
+        max_bytes=ChapkitFlowsSettings().max_load_bytes,
+    )
+    if not is_update:
+        return known
+    return asyncio.run(
+        call_model(model.runner, "on_update", lambda runner: runner.on_update(config, known, rows, geo), Mask(config))
+    )
+
+
+def _artifact_of(saved: Saved) -> ArtifactRef:
+    return ArtifactRef(id=new_id(), kind="training_workspace", **asdict(saved))
+
+
+def _model_of(order: FoldOrder) -> tuple[ModelContract, ModelConfig]:
+    model = load_model(order.model) if isinstance(order.model, str) else order.model
+    if isinstance(order.config, ModelConfig):
+        return model, order.config
+    assert issubclass(model.config, ModelConfig)
+    config = restore_config(order.config, model.config)
+    return model, asyncio.run(restore_secrets(config, order.config))
+
+
+def _read_inputs(
+    store: Store, order: FoldOrder, required: tuple[str, ...], target: str
+) -> tuple[pd.DataFrame, Geo | None]:
+    return _read_table(store, order.data.digest, order.data.media_type, (*required, target)), (
+        _read_polygons(store, order.geo.digest) if order.geo else None
+    )
+
+
+# Folds that are done in one process read the same table: it is parsed once, and no fold may change it.
+@lru_cache(maxsize=2)
+def _read_table(store: Store, digest: str, media_type: str, numeric: tuple[str, ...]) -> pd.DataFrame:
+    with store.open(digest) as file:
+        frame = read_table(file, media_type=media_type, numeric=numeric, name="data")
+    panel, findings = check_panel(frame, role="data", required=(), target=None)
+    if panel is None:
+        raise ValidationFailed(findings)
+    return panel.frame
+
+
+@lru_cache(maxsize=2)
+def _read_polygons(store: Store, digest: str) -> Geo:
+    with store.open(digest) as file:
+        return read_geo(file.read(), name="geo")
