@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from chapkit_flows.configs.block import ModelConfig as ModelConfig
     from chapkit_flows.configs.location import ArtifactLocation as ArtifactLocation
+    from chapkit_flows.configs.rules import rule as rule
     from chapkit_flows.errors import ChapkitFlowsError as ChapkitFlowsError
     from chapkit_flows.flows.model import Model as Model
     from chapkit_flows.flows.results import PredictResult as PredictResult
@@ -42,6 +43,7 @@ _HOMES = {
     "load_model": "models.discovery",
     "open_resources": "resources",
     "report_progress": "models.progress",
+    "rule": "configs.rules",
 }
 
 __all__ = list(_HOMES)

@@ -5,6 +5,7 @@
     │   ├── ConfigNotFound
     │   ├── InvalidConfig
     │   ├── InvalidBlockDocument
+    │   ├── ConfigChanged
     │   └── InvalidAutomation
     ├── DataError
     │   ├── DataNotFound
@@ -96,6 +97,10 @@ class InvalidBlockDocument(ConfigError):
 
 class InvalidAutomation(ConfigError):
     """An automation cannot be applied. It needs the keys name, trigger and actions."""
+
+
+class ConfigChanged(ConfigError):
+    """Somebody else changed the saved config meanwhile. Look at it, and do it again."""
 
 
 class DataError(ChapkitFlowsError):

@@ -109,7 +109,7 @@ def faulty_proxy(host: str, port: int) -> Iterator[tuple[str, Faults]]:
             if self.command != "HEAD":
                 self.wfile.write(content)
 
-    for method in ("GET", "PUT", "POST", "DELETE", "HEAD"):
+    for method in ("GET", "PUT", "POST", "PATCH", "DELETE", "HEAD"):
         setattr(Handler, f"do_{method}", Handler._pass_on)
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)

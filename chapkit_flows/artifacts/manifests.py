@@ -38,7 +38,7 @@ def artifact_manifest(artifact: ArtifactRef, *, run_id: str | None) -> dict[str,
             "python": platform.python_version(),
             **{name.replace("-", "_"): _version(name) for name in (*_LIBRARIES, *libraries_of(artifact.codec))},
         },
-        "writer": f"{_user()}@{socket.gethostname()}",
+        "writer": f"{user_name()}@{socket.gethostname()}",
     }
 
 
@@ -74,7 +74,8 @@ def _version(distribution: str) -> str:
         return "unknown"
 
 
-def _user() -> str:
+def user_name() -> str:
+    """Who this process runs as."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container may run as a number that has no name

@@ -29,9 +29,10 @@ from chapkit_flows.cli.progress import show_transfer
 from chapkit_flows.cli.runs import write_prediction
 from chapkit_flows.errors import DataError
 from chapkit_flows.lineage.annotations import history, load_tags
+from chapkit_flows.lineage.configs import find_entry
 from chapkit_flows.lineage.deletions import find_deletion, get_usable
 from chapkit_flows.lineage.engine import Database
-from chapkit_flows.lineage.facts import Annotation, Newer, RunFact
+from chapkit_flows.lineage.facts import Annotation, ConfigEntry, Newer, RunFact
 from chapkit_flows.lineage.query import get_artifact, get_run, list_artifacts, list_runs, producer
 from chapkit_flows.lineage.search import search_artifacts, search_runs
 from chapkit_flows.lineage.staleness import stale_reasons
@@ -77,10 +78,12 @@ def show_run(options: argparse.Namespace) -> int:
     database = open_facts()
     run = get_run(database, options.id)
     tags, said = _annotations(database, run.id)
+    entry = find_entry(database, run.config, at=run.started_at) if run.config else None
     if options.json:
-        print_json(run.to_dict() | {"tags": tags, "annotations": [item.to_dict() for item in said]})
+        about = {"config_version": entry.slug if entry else None, "tags": tags}
+        print_json(run.to_dict() | about | {"annotations": [item.to_dict() for item in said]})
         return 0
-    print_facts([*_run_facts(run), *_annotation_facts(tags, said)])
+    print_facts([*_run_facts(run, entry), *_annotation_facts(tags, said)])
     for title, edges in (("Read", run.inputs), ("Made", run.outputs)):
         if edges:
             print_line(f"\n{title}")
@@ -101,7 +104,7 @@ def _annotation_facts(tags: dict[str, str], said: list[Annotation]) -> list[tupl
     return [("Tags", tags_text(tags)), *notes] if tags else [*notes]
 
 
-def _run_facts(run: RunFact) -> list[tuple[str, object]]:
+def _run_facts(run: RunFact, entry: ConfigEntry | None) -> list[tuple[str, object]]:
     facts: list[tuple[str, object]] = [
         ("Run", run.id),
         ("Flow", run.flow),
@@ -116,7 +119,9 @@ def _run_facts(run: RunFact) -> list[tuple[str, object]]:
         facts.append(("Error", run.error))
     facts += flatten(run.parameters)
     if run.config is not None:
-        facts.append(("Config", f"{run.config.name or 'not saved'}  {run.config.digest}"))
+        # A name without a number: the saved config was changed for this run.
+        name = entry.slug if entry else f"{run.config.name}, changed for this run" if run.config.name else "not saved"
+        facts.append(("Config", f"{name}  {run.config.digest}"))
         facts += flatten(run.config.content)
     if run.code is not None:
         changed = ", with local changes" if run.code.dirty else ""

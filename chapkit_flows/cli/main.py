@@ -15,6 +15,7 @@ from chapkit_flows import __version__
 from chapkit_flows.errors import ChapkitFlowsError, DataError
 
 MODEL_HELP = "path/to/file.py:name, package.module:name, or the name of an installed model"
+CONFIG_HELP = "a saved config, such as rain-config/default; the type may be left out where one type has that name"
 URI_HELP = "a path, any fsspec URL, or artifact://ID; CSV or Parquet"
 KINDS = ("dataset", "training_workspace", "prediction", "prediction_workspace", "metrics", "plot", "report", "backtest")
 STATUSES = ("running", "completed", "failed", "cancelled", "crashed")
@@ -87,7 +88,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="chapkit-flows",
         description="Train and predict with forecasting models as Prefect flows, with lineage of every forecast.",
-        epilog="Exit codes: 0 done, 1 a check found a fault, 2 wrong input or a run that failed.",
+        epilog="Exit codes: 0 done, 1 a check found a fault or a difference, 2 wrong input or a run that failed.",
     )
     parser.add_argument("--version", action="version", version=f"chapkit-flows {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -381,11 +382,67 @@ def _one_or_more(text: str) -> int:
     return int(text)
 
 
-def _add_operations(commands: Commands) -> None:
+def _add_blocks(commands: Commands) -> None:
     blocks = _add_group(commands, "blocks", "configs as YAML documents")
+    plan = _add(blocks, "plan", "blocks:plan", "show what apply would change on the Prefect server, and write nothing")
+    plan.add_argument(
+        "--exit-code", action="store_true", help="exit with 1 if something would change or was edited on the server"
+    )
     apply = _add(blocks, "apply", "blocks:apply", "register config types and save configs on the Prefect server")
-    apply.add_argument("path", metavar="PATH", type=Path, help="a YAML file, or a folder of them")
+    apply.add_argument("--dry-run", action="store_true", help="only show the plan")
+    apply.add_argument("--yes", action="store_true", help="delete without asking what --prune names")
+    apply.add_argument("--note", metavar="TEXT", help="what people should know, for the history of the configs")
+    pull = _add(blocks, "pull", "pull:pull", "write what was edited on the Prefect server back to the YAML files")
+    pull.add_argument("--new", action="store_true", help="make documents of saved configs that are in no file, too")
+    plan.epilog = "Exit codes: 0 done; 1 with --exit-code: apply would change something, or find it edited; 2 an error."
+    apply.epilog = "Exit codes: 0 done; 1 something was edited on the server, and left as it is; 2 an error."
+    pull.epilog = "Exit codes: 0 done; 1 something differs that was not written; 2 an error."
+    for parser in (plan, apply, pull):
+        parser.add_argument("path", metavar="PATH", type=Path, help="a YAML file, or a folder of them")
+    for parser in (plan, apply):
+        parser.add_argument(
+            "--prune", action="store_true", help="delete saved configs that are in no file, of the types in PATH only"
+        )
+    for parser, lost in ((apply, "the server"), (pull, "the file, too,")):
+        parser.add_argument(
+            "--overwrite", action="store_true", help=f"replace what was edited on {lost} since the last apply"
+        )
+        parser.add_argument("--by", metavar="NAME", help="who does it; default: your user name")
 
+
+def _add_configs(commands: Commands) -> None:
+    configs = _add_group(commands, "configs", "saved configs and their history")
+    listing = _add(configs, "list", "configs:list_", "list the configs that were used or applied, with their version")
+    listing.add_argument("--type", metavar="SLUG", help="only configs of this block type, such as rain-config")
+    show = _add(configs, "show", "configs:show", "show the content of a version; secret values are masked")
+    show.add_argument("what", metavar="WHAT", help="NAME, NAME@N, the id of a run, or the beginning of a digest")
+    history = _add(configs, "history", "configs:history", "list all versions of a config, the newest first")
+    history.add_argument("name", metavar="NAME", help=CONFIG_HELP)
+    diff = _add(configs, "diff", "configs:diff_", "compare two configs; exit code 1 if they differ")
+    for side in ("a", "b"):
+        diff.add_argument(
+            side,
+            metavar=side.upper(),
+            help="NAME (as it is saved now), NAME@N, the id of a run, the beginning of a digest, or FILE.yaml[#NAME]; "
+            "secret values are masked on both sides, and so not compared",
+        )
+    diff.add_argument("--md", action="store_true", help="print a Markdown table")
+    restore = _add(configs, "restore", "configs:restore", "make an older version the content of the saved config again")
+    restore.add_argument("version", metavar="NAME@N", help="a version, as `configs history` lists them")
+    use = _add(configs, "use", "configs:use", "give a saved config the content of another one, so that runs use that")
+    use.add_argument("source", metavar="SOURCE", help="NAME, NAME@N, the id of a run, or the beginning of a digest")
+    use.add_argument(
+        "--as", dest="target", metavar="NAME", required=True, help="the saved config to change; made if it is not there"
+    )
+    for parser in (restore, use):
+        parser.description = f"{parser.description} What was saved there is kept in its history, secret values stay."
+        parser.add_argument("--note", metavar="TEXT", help="what people should know, for the history")
+        parser.add_argument("--by", metavar="NAME", help="who does it; default: your user name")
+
+
+def _add_operations(commands: Commands) -> None:
+    _add_blocks(commands)
+    _add_configs(commands)
     _add_deploy(commands)
     automations = _add_group(commands, "automations", "what the Prefect server does when something happens")
     apply = _add(automations, "apply", "automations:apply", "create or update automations on the Prefect server")

@@ -6,6 +6,7 @@ import argparse
 import asyncio
 from collections.abc import Coroutine
 from contextlib import nullcontext
+from importlib.metadata import version
 from typing import Any, TypeVar
 
 import httpx
@@ -47,7 +48,8 @@ def run_here(work: Coroutine[Any, Any, T], options: argparse.Namespace, *, follo
         if isinstance(error, RuntimeError) and "Failed to reach API" not in str(error):
             raise
         # Not as the cause: the message of an answer may repeat a megabyte of config.
-        raise explain_refusal(url, error) from None
+        refusal = explain_refusal(url, error)
+        raise type(refusal)(f"{refusal}{_other_version(url, refusal)}") from None
 
 
 def explain_refusal(url: str | None, error: Exception) -> ServerRefused | ServerUnavailable:
@@ -61,10 +63,29 @@ def explain_refusal(url: str | None, error: Exception) -> ServerRefused | Server
             f"{name} does not know what Prefect asks for. Correct PREFECT_API_URL: it ends in /api, as in "
             "http://127.0.0.1:4200/api"
         )
+    if isinstance(reason, httpx.ReadTimeout | httpx.WriteTimeout | httpx.PoolTimeout):
+        return ServerUnavailable(
+            f"{name} takes too long to answer. It may have too much to do: try again later, or wait longer with "
+            "PREFECT_API_REQUEST_TIMEOUT=300 (seconds)."
+        )
     return ServerUnavailable(
         f"{name} does not answer: {mask_uri(str(reason)).rstrip('.') or type(reason).__name__}. Start it with "
         "`prefect server start`, correct PREFECT_API_URL, or unset it to use a temporary server."
     )
+
+
+def _other_version(url: str | None, refusal: ServerRefused | ServerUnavailable) -> str:
+    """That a server which refuses something is of another version, if it is."""
+    if not url or isinstance(refusal, ServerUnavailable):
+        return ""
+    try:
+        theirs = httpx.get(f"{url}/admin/version", timeout=5).raise_for_status().json()
+    except (httpx.HTTPError, ValueError):
+        return ""
+    mine = version("prefect")
+    if not isinstance(theirs, str) or theirs.split(".")[:2] == mine.split(".")[:2]:
+        return ""
+    return f" It runs Prefect {theirs}, this installation {mine}: use the same minor version."
 
 
 def _explain(response: httpx.Response) -> str:

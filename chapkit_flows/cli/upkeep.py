@@ -200,6 +200,7 @@ def rebuild_database(options: argparse.Namespace) -> int:
                 "runs": made.runs,
                 "deletions": made.deletions,
                 "annotations": made.annotations,
+                "configs": made.configs,
                 "registrations": made.registrations,
                 "findings": findings,
             }
@@ -208,7 +209,8 @@ def rebuild_database(options: argparse.Namespace) -> int:
         print_diagnostics(made.findings)
         print_line(
             f"{made.runs} runs, {made.deletions} deletions, {made.annotations} tags and notes, "
-            f"{made.registrations} entries of the registry recorded in {resources.database.url}."
+            f"{made.configs} versions of saved configs, {made.registrations} entries of the registry recorded in "
+            f"{resources.database.url}."
         )
     return 1 if made.findings else 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import Any, ClassVar
 
 from prefect.blocks.core import Block
@@ -10,6 +11,9 @@ from pydantic import AliasChoices, AliasPath, ConfigDict, Field, GetJsonSchemaHa
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
+
+from chapkit_flows.configs.references import show_references
+from chapkit_flows.configs.rules import FIELD, find_hooks
 
 _OPTIONS = "additional_options"
 _NESTED = "user_option_values"
@@ -60,6 +64,11 @@ class ModelConfig(Block):
         title="Additional options",
         description="Values that the model's config class does not declare, by name.",
     )
+    validation_rules: list[dict[str, Any]] = Field(
+        default=[],
+        title="Validation rules",
+        description="What must be true of these values before a run; see `rules` in a config document.",
+    )
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -68,6 +77,11 @@ class ModelConfig(Block):
             cls._block_type_name = _WORD_START.sub(" ", cls.__name__)
         if "_block_type_slug" not in cls.__dict__:
             cls._block_type_slug = None  # Prefect then makes it from the name: Rain Config, rain-config
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        find_hooks(cls)  # refuses rules that contradict each other where they are written
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
@@ -125,17 +139,38 @@ class ModelConfig(Block):
     def values(self, *, reveal: bool = False) -> dict[str, Any]:
         """The user's values by alias, as plain JSON types, options included.
 
+        References such as `${env:TOKEN}` are no secrets: they are given as they are. Rules that the config was saved
+        with are among the values, as `validation_rules`, if there are any.
+
         Args:
             reveal: Whether secret values are given as they are, not masked. Never store or show those.
         """
-        content = self.model_dump(
+        content = self._dump(reveal=reveal)
+        if not reveal and secret_fields(type(self)):
+            content = show_references(content, self._dump(reveal=True))
+        options = content.pop(_OPTIONS)
+        if not content[FIELD]:
+            del content[FIELD]
+        return {key: value for key, value in (options | content).items() if key not in _BLOCK_KEYS}
+
+    def _field_has_secrets(self, field_name: str) -> bool:
+        # Prefect's own makes the whole schema of the class for each field of each config.
+        return field_name in secret_fields(type(self))
+
+    def _dump(self, *, reveal: bool) -> dict[str, Any]:
+        return self.model_dump(
             mode="json",
             by_alias=True,
             include=set(type(self).model_fields),
             context={"include_secrets": reveal},
         )
-        options = content.pop(_OPTIONS)
-        return {key: value for key, value in (options | content).items() if key not in _BLOCK_KEYS}
+
+
+@cache
+def secret_fields(config_type: type[ModelConfig]) -> tuple[str, ...]:
+    """The fields that are secret, or hold something that is."""
+    paths = config_type.model_json_schema().get("secret_fields", [])
+    return tuple(dict.fromkeys(path.split(".")[0] for path in paths))
 
 
 def _declared_keys(config_type: type[ModelConfig]) -> set[str]:

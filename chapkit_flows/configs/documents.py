@@ -1,26 +1,29 @@
-"""Config blocks as YAML documents in a folder, and how they reach the Prefect server."""
+"""Config blocks as YAML documents in a folder, and those that are saved on the Prefect server."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from prefect.blocks.core import Block
 from prefect.client.orchestration import get_client
-from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
+from prefect.exceptions import PrefectHTTPStatusError
 from prefect.types.names import BlockDocumentName
 from pydantic import TypeAdapter, ValidationError
 
 from chapkit_flows.configs.block import ModelConfig
+from chapkit_flows.configs.references import find_trouble
+from chapkit_flows.configs.rules import FIELD, check_rules, read_rules
+from chapkit_flows.configs.rules import KEYS as RULE_KEYS
 from chapkit_flows.configs.versions import explain
-from chapkit_flows.configs.yaml_values import check_keys, load_yaml
-from chapkit_flows.errors import ConfigNotFound, InvalidBlockDocument, InvalidConfig
+from chapkit_flows.configs.yaml_values import YamlDocument, check_keys, read_yaml
+from chapkit_flows.errors import ConfigNotFound, InvalidBlockDocument, InvalidConfig, ModelError
+from chapkit_flows.refs import Diagnostic
 
-KEYS = ("block_type_slug", "name", "fields", "model")
-Change = Literal["created", "updated", "unchanged"]
-TypeChange = Literal["registered", "updated", "unchanged"]
+KEYS = ("block_type_slug", "name", "fields", "model", "rules")
+_NO_FIELDS = ("additional_options", FIELD)
 _NAME: TypeAdapter[str] = TypeAdapter(BlockDocumentName)
 
 
@@ -35,6 +38,7 @@ class BlockDocument:
         fields: Its values, by alias.
         model: Where the model is defined that owns the block type: `path/to/file.py:name`, relative to the
             YAML file, or the name of an installed model.
+        index: Which of the documents of its file it is, from 0.
     """
 
     file: Path
@@ -42,42 +46,17 @@ class BlockDocument:
     name: str
     fields: dict[str, Any]
     model: str
+    index: int = 0
+    written: YamlDocument | None = field(default=None, repr=False, compare=False)
 
     @property
     def slug(self) -> str:
         """`type/name`, as Prefect writes it."""
         return f"{self.block_type_slug}/{self.name}"
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Applied:
-    """What happened to one document."""
-
-    slug: str
-    file: Path
-    change: Change
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AppliedType:
-    """What happened to a block type: to its description, or to its schema."""
-
-    slug: str
-    change: TypeChange
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Application:
-    """What happened to all documents and their block types."""
-
-    types: tuple[AppliedType, ...]
-    documents: tuple[Applied, ...]
-
-    @property
-    def changed(self) -> int:
-        """How many of them were written."""
-        changes = [*(item.change for item in self.types), *(item.change for item in self.documents)]
-        return len(changes) - changes.count("unchanged")
+    def place(self, *path: str | int) -> str:
+        """File and line of the document, or of what stands at a path in it."""
+        return f"{self.file}:{self.written.line_of(*path)}" if self.written else str(self.file)
 
 
 def read_documents(path: Path) -> list[BlockDocument]:
@@ -92,49 +71,78 @@ def read_documents(path: Path) -> list[BlockDocument]:
     documents = [document for file in files for document in _read_file(file)]
     if not documents:
         raise InvalidBlockDocument(f"{path} holds no block documents (*.yaml).")
-    seen: dict[str, Path] = {}
+    seen: dict[str, BlockDocument] = {}
     for document in documents:
         if document.slug in seen:
+            first = seen[document.slug].place("name")
             raise InvalidBlockDocument(
-                f"{document.slug} stands twice: in {seen[document.slug]} and in {document.file}. Rename one."
+                f"{document.place('name')}: {document.slug} stands twice, first in {first}. Rename one."
             )
-        seen[document.slug] = document.file
+        seen[document.slug] = document
     return documents
 
 
-def _read_file(file: Path) -> Iterator[BlockDocument]:
+def read_text(file: Path) -> str:
+    """The text of a YAML file, its line ends as they are.
+
+    Raises:
+        InvalidBlockDocument: It cannot be read, or is not UTF-8.
+    """
     try:
-        loaded = load_yaml(file.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, OSError) as error:
-        raise InvalidBlockDocument(f"{file} is not readable YAML: {error}") from error
+        content = file.read_bytes()
+    except OSError as error:
+        raise InvalidBlockDocument(f"{file} is not readable YAML: {error.strerror}. Check its rights.") from error
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise InvalidBlockDocument(
+            f"{file}:{line}: not readable YAML: byte 0x{content[error.start]:02x} is not UTF-8. Save the file as UTF-8."
+        ) from error
+
+
+def _read_file(file: Path) -> Iterator[BlockDocument]:
+    text = read_text(file)
+    try:
+        found = read_yaml(text, str(file))
     except InvalidConfig as error:
-        raise InvalidBlockDocument(f"{file}: {error}") from error
-    for content in loaded:
-        if content is not None:
-            yield _read_document(file, content)
+        raise InvalidBlockDocument(str(error)) from error
+    for index, written in enumerate(found):
+        if written.value is not None:
+            yield _read_document(file, written, index)
 
 
-def _read_document(file: Path, content: Any) -> BlockDocument:
+def _read_document(file: Path, written: YamlDocument, index: int) -> BlockDocument:
+    content = written.value
     if not isinstance(content, dict):
-        raise InvalidBlockDocument(f"{file}: a document must be a mapping with the keys {', '.join(KEYS)}.")
+        raise InvalidBlockDocument(
+            f"{file}:{written.line}: a document must be a mapping with the keys {', '.join(KEYS)}."
+        )
     unknown = set(content) - set(KEYS)
     missing = {"block_type_slug", "name", "model"} - set(content)
     if unknown or missing:
+        line = min((written.line_of(key) for key in unknown), default=written.line)
         parts = [f"unknown key {key!r}" for key in sorted(map(str, unknown))]
         parts += [f"missing key {key!r}" for key in sorted(missing)]
-        raise InvalidBlockDocument(f"{file}: {', '.join(parts)}. A document has the keys {', '.join(KEYS)}.")
+        raise InvalidBlockDocument(f"{file}:{line}: {', '.join(parts)}. A document has the keys {', '.join(KEYS)}.")
     for key in ("block_type_slug", "name", "model"):
         if not isinstance(content[key], str):
-            raise InvalidBlockDocument(f"{file}: {key} must be text, not {content[key]!r}. Put it in quotes.")
+            raise InvalidBlockDocument(
+                f"{file}:{written.line_of(key)}: {key} must be text, not {content[key]!r}. Put it in quotes."
+            )
     fields = content.get("fields")
     if not isinstance(fields, dict | None):
-        raise InvalidBlockDocument(f"{file}: fields must be a mapping of names to values, not {fields!r}.")
+        raise InvalidBlockDocument(
+            f"{file}:{written.line_of('fields')}: fields must be a mapping of names to values, not {fields!r}."
+        )
     try:
         check_keys(fields or {})
     except InvalidConfig as error:
-        raise InvalidBlockDocument(f"{file}, fields: {error}") from error
+        raise InvalidBlockDocument(f"{file}:{written.line_of('fields')}: fields: {error}") from error
+    if content.get("rules") is not None:
+        fields = _with_rules(file, written, fields or {}, content["rules"])
     model = content["model"]
-    if ".py" in model and not Path(model).expanduser().is_absolute():
+    if model.partition(":")[0].endswith(".py") and not Path(model).expanduser().is_absolute():
         model = str(file.parent.resolve() / model)
     return BlockDocument(
         file=file,
@@ -142,99 +150,85 @@ def _read_document(file: Path, content: Any) -> BlockDocument:
         name=content["name"],
         fields=fields or {},
         model=model,
+        index=index,
+        written=written,
     )
 
 
-async def apply_documents(
-    documents: list[BlockDocument], config_type_of: Callable[[str], type[ModelConfig]]
-) -> Application:
-    """Register the block types and save the documents; write only what differs.
+def _with_rules(file: Path, written: YamlDocument, fields: dict[str, Any], rules: Any) -> dict[str, Any]:
+    place = f"{file}:{written.line_of('rules')}"
+    if not isinstance(rules, list) or not all(isinstance(one, dict) for one in rules):
+        raise InvalidBlockDocument(
+            f"{place}: rules must be a list of mappings with the keys {', '.join(RULE_KEYS)}, not {rules!r}."
+        )
+    if FIELD in fields:
+        raise InvalidBlockDocument(f"{place}: rules stand here and in fields, {FIELD}. Write them in one place.")
+    return {**fields, FIELD: rules}
 
-    All documents are checked before the first is written.
+
+def build_configs(
+    documents: list[BlockDocument], config_type_of: Callable[[str], type[ModelConfig]]
+) -> list[tuple[BlockDocument, ModelConfig]]:
+    """The config that each document describes. All are checked, before anything is done with one.
 
     Args:
         config_type_of: Gives the config class of a model reference.
 
     Raises:
-        InvalidBlockDocument: A document names another block type than its model has, or an unusable name.
+        InvalidBlockDocument: A document names a model that is not there, another block type than its model has, or
+            an unusable name.
         InvalidConfig: A value does not fit its field.
     """
-    configs = [(document, _build(document, config_type_of(document.model))) for document in documents]
-    types = {type(config).get_block_type_slug(): type(config) for _, config in configs}
-    return Application(
-        types=tuple([await _register(config_type) for config_type in types.values()]),
-        documents=tuple([await _apply(document, config) for document, config in configs]),
-    )
+    types: dict[str, tuple[type[ModelConfig], str]] = {}
+    for document in documents:
+        if document.model not in types:
+            try:
+                found = config_type_of(document.model)
+            except ModelError as error:
+                raise InvalidBlockDocument(f"{document.place('model')}: {error}") from error
+            types[document.model] = found, found.get_block_type_slug()
+    return [(document, _build(document, *types[document.model])) for document in documents]
 
 
-def _build(document: BlockDocument, config_type: type[ModelConfig]) -> ModelConfig:
-    slug = config_type.get_block_type_slug()
+def _build(document: BlockDocument, config_type: type[ModelConfig], slug: str) -> ModelConfig:
     if slug != document.block_type_slug:
         raise InvalidBlockDocument(
-            f"{document.file}: block_type_slug is {document.block_type_slug!r}, but the config of "
-            f"{document.model} is of type {slug!r}."
+            f"{document.place('block_type_slug')}: block_type_slug is {document.block_type_slug!r}, but the config of "
+            f"{document.model} is of type {slug!r}. Write that, or name the model that the config is for."
         )
     try:
         _NAME.validate_python(document.name)
     except ValidationError as error:
         reason = error.errors()[0]["msg"]
-        raise InvalidBlockDocument(f"{document.file}: the name {document.name!r} is not usable: {reason}") from error
+        raise InvalidBlockDocument(
+            f"{document.place('name')}: the name {document.name!r} is not usable: {reason}"
+        ) from error
     try:
-        return config_type.model_validate(document.fields)
+        config = config_type.model_validate(document.fields)
     except ValidationError as error:
-        raise InvalidConfig(f"{document.file}: {explain(error)}") from error
+        place = document.place("fields", *error.errors()[0]["loc"])
+        # Not as the cause: a traceback would repeat the value, which may be secret.
+        raise InvalidConfig(f"{place}: {explain(error)}. Correct it; {_fields_of(config_type)}") from None
+    for found in find_trouble(config):
+        raise InvalidConfig(f"{document.place('fields', *found.path)}: {'.'.join(found.path)}: {found.text}")
+    for trouble in read_rules(config)[1]:
+        path = (trouble.index,) if trouble.key is None else (trouble.index, trouble.key)
+        raise InvalidConfig(f"{document.place('rules', *path)}: {trouble.text}")
+    return config
 
 
-async def _register(config_type: type[ModelConfig]) -> AppliedType:
-    before = await _registered(config_type)
-    await config_type.aregister_type_and_schema()
-    change: TypeChange = "registered" if before is None else "updated"
-    if before == await _registered(config_type):
-        change = "unchanged"
-    return AppliedType(slug=config_type.get_block_type_slug(), change=change)
+def check_configs(configs: Sequence[tuple[BlockDocument, ModelConfig]]) -> list[Diagnostic]:
+    """What the rules find in the configs of documents: the findings of a run, with the place of the document."""
+    return [
+        replace(found, message=f"{document.place()}: {document.slug}: {found.message}")
+        for document, config in configs
+        for found in check_rules(config)
+    ]
 
 
-async def _registered(config_type: type[ModelConfig]) -> tuple[dict[str, Any], bool] | None:
-    """What the server knows of a block type, and whether it has the schema that the class has now."""
-    async with get_client() as client:
-        try:
-            known = await client.read_block_type_by_slug(config_type.get_block_type_slug())
-        except ObjectNotFound:
-            return None
-        try:
-            await client.read_block_schema_by_checksum(
-                config_type._calculate_schema_checksum(), version=config_type.get_block_schema_version()
-            )
-        except ObjectNotFound:
-            return known.model_dump(exclude={"created", "updated"}), False
-    return known.model_dump(exclude={"created", "updated"}), True
-
-
-async def _apply(document: BlockDocument, config: ModelConfig) -> Applied:
-    change = await _compare(document.name, config)
-    if change != "unchanged":
-        await config.asave(document.name, overwrite=True)
-    return Applied(slug=document.slug, file=document.file, change=change)
-
-
-async def _compare(name: str, config: ModelConfig) -> Change:
-    try:
-        saved = await find_config(type(config), name)
-    except InvalidConfig:
-        return "updated"  # saved when the class had other fields: to be replaced
-    if saved is None:
-        return "created"
-    return "unchanged" if _content(saved) == _content(config) else "updated"
-
-
-def _content(config: ModelConfig) -> dict[str, Any]:
-    """The values with secrets in plain text, to compare; never to be shown."""
-    return config.model_dump(
-        mode="json",
-        by_alias=True,
-        include=set(type(config).model_fields),
-        context={"include_secrets": True},
-    )
+def _fields_of(config_type: type[ModelConfig]) -> str:
+    names = [found.alias or name for name, found in config_type.model_fields.items() if name not in _NO_FIELDS]
+    return f"{config_type.__name__} has the fields {', '.join(names)}."
 
 
 async def find_config(config_type: type[ModelConfig], name: str) -> ModelConfig | None:

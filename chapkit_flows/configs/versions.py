@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -15,14 +15,22 @@ C = TypeVar("C", bound=ModelConfig)
 
 def config_version(config: ModelConfig) -> ConfigRef:
     """The version that a config is now. Equal values of one block type have equal digests."""
-    block_type = config.get_block_type_slug()
-    content = config.values()
-    return ConfigRef(
-        digest=digest_of(canonical_json({"block_type": block_type, "content": content})),
-        block_type=block_type,
-        name=config._block_document_name,
-        content=content,
-    )
+    return config_ref(config.get_block_type_slug(), config._block_document_name, config.values())
+
+
+def config_ref(block_type: str, name: str | None, content: dict[str, Any]) -> ConfigRef:
+    """The version that a content is."""
+    digest = digest_of(canonical_json({"block_type": block_type, "content": content}))
+    return ConfigRef(digest=digest, block_type=block_type, name=name, content=content)
+
+
+def is_saved(config: ModelConfig) -> bool:
+    """Whether a config came from a saved block, under whose name its content is a version.
+
+    One that was changed for a run, and one of an earlier run, has the name of the block, but not its id.
+    """
+    named = config._block_document_id is not None and config._block_document_name is not None
+    return named and not config._is_anonymous
 
 
 def restore_config(ref: ConfigRef, config_type: type[C]) -> C:

@@ -82,9 +82,8 @@ async def backtest(
     horizon = resolve_horizon(config, plan.periods)
     cuts = plan.cut(horizon)
     parameters = {"data": data, "geo": geo, **plan.model_dump(mode="json"), "periods": horizon}
-    async with RunSession(model, "backtest", parameters) as run:
+    async with RunSession(model, "backtest", parameters, config=config) as run:
         if not run.done:
-            run.use_config(config)
             settings = with_horizon(config, horizon)
             table = await steps.load_data(run, data, role="data", config=settings)
             polygons = await steps.load_geo(run, geo) if geo else None

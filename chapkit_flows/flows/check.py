@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from chapkit_flows.configs.block import ModelConfig
+from chapkit_flows.configs.rules import check_rules
 from chapkit_flows.data.geo import check_geo
 from chapkit_flows.data.panels import Panel, horizon
 from chapkit_flows.data.periods import period_ordinal
@@ -49,7 +50,7 @@ def check_training(
     model: ModelContract, config: ModelConfig, data: Loaded, geo: Geo | None, *, periods: int
 ) -> tuple[Diagnostic, ...]:
     """Everything that training inputs are checked for, but for the model's own checks."""
-    findings = [*data.findings, *check_config(model, config), *check_horizon(model, periods)]
+    findings = [*data.findings, *check_config(model, config), *check_rules(config), *check_horizon(model, periods)]
     findings += _check_geo(model, geo, data.panel)
     findings += _check_period_type(model, data.panel, "data")
     return errors_first(findings)

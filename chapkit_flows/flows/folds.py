@@ -34,6 +34,7 @@ from chapkit_flows.flows.predictions import read_predictions
 from chapkit_flows.flows.steps import call_model
 from chapkit_flows.models.contract import ModelContract
 from chapkit_flows.models.discovery import load_model
+from chapkit_flows.models.masking import Mask
 from chapkit_flows.models.runner import Geo
 from chapkit_flows.refs import ArtifactRef, ConfigRef, canonical_json, digest_of, new_id
 from chapkit_flows.resources import open_artifacts
@@ -193,6 +194,7 @@ def _forecast(store: Store, order: FoldOrder) -> tuple[Saved, float]:
                 model.runner,
                 "on_predict",
                 lambda runner: runner.on_predict(config, trained, historic, future.frame.copy(deep=False), geo),
+                Mask(config),
             )
         )
         seconds = time.perf_counter() - began
@@ -222,7 +224,9 @@ def _trained(
     rows = frame[frame["time_period"].isin(order.learn)].reset_index(drop=True)
     _, geo = _read_inputs(store, order, model.covariates(config), model.target)
     if order.trained is None:
-        return asyncio.run(call_model(model.runner, "on_train", lambda runner: runner.on_train(config, rows, geo)))
+        return asyncio.run(
+            call_model(model.runner, "on_train", lambda runner: runner.on_train(config, rows, geo), Mask(config))
+        )
     known = load(
         store,
         _artifact_of(order.trained),
@@ -233,7 +237,9 @@ def _trained(
     )
     if not is_update:
         return known
-    return asyncio.run(call_model(model.runner, "on_update", lambda runner: runner.on_update(config, known, rows, geo)))
+    return asyncio.run(
+        call_model(model.runner, "on_update", lambda runner: runner.on_update(config, known, rows, geo), Mask(config))
+    )
 
 
 def _artifact_of(saved: Saved) -> ArtifactRef:

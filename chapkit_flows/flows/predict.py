@@ -6,6 +6,7 @@ from chapkit_flows.configs.versions import with_horizon
 from chapkit_flows.flows import steps
 from chapkit_flows.flows.check import resolve_horizon
 from chapkit_flows.flows.results import PredictResult
+from chapkit_flows.flows.secrets import with_secrets
 from chapkit_flows.flows.session import RunSession
 from chapkit_flows.models.contract import ModelContract
 
@@ -26,11 +27,12 @@ async def predict(
             training = await steps.load_model(run, artifact_id)
             parent = training.run
             run.use_config(training.config)
+            revealed = await with_secrets(model.name, training.config)
             past = await steps.load_data(run, historic, role="historic", config=training.config)
             ahead = await steps.load_data(run, future, role="future", config=training.config)
             polygons = await steps.load_geo(run, geo) if geo else None
             periods = resolve_horizon(training.config, prediction_periods, ahead.panel)
-            settings = with_horizon(training.config, periods)
+            settings = with_horizon(revealed, periods)
             asked = resolve_horizon(training.config, prediction_periods)
             panels = await steps.validate_prediction(run, settings, past, ahead, polygons, asked=asked)
             predictions, workspace = await steps.predict_future(run, training, settings, panels, polygons)

@@ -37,9 +37,8 @@ async def retrain(
 ) -> RetrainResult | State[RetrainResult]:
     """Load and fingerprint the data, look for what is new; train as `train` does, or say that nothing is."""
     given = {"data": data, "geo": geo, "prediction_periods": prediction_periods, "force": force or None}
-    async with RunSession(model, "retrain", given) as run:
+    async with RunSession(model, "retrain", given, config=config) as run:
         if not run.done:
-            run.use_config(config)
             settings = with_horizon(config, resolve_horizon(config, prediction_periods))
             table = await steps.load_data(run, data, role="data", config=settings)
             polygons = await steps.load_geo(run, geo) if geo else None

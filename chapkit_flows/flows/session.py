@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import fields, replace
 from types import TracebackType
 from typing import Any, Self
@@ -13,17 +14,18 @@ from prefect.context import FlowRunContext
 from prefect.exceptions import TerminationSignal
 from prefect.logging import get_run_logger
 
-from chapkit_flows.artifacts.manifests import artifact_manifest
+from chapkit_flows.artifacts.manifests import artifact_manifest, user_name
 from chapkit_flows.configs.block import ModelConfig
-from chapkit_flows.configs.versions import config_version
+from chapkit_flows.configs.versions import config_version, is_saved
 from chapkit_flows.data.sources import mask_uri
 from chapkit_flows.errors import ChapkitFlowsError, StoreUnavailable
+from chapkit_flows.flows.config_history import keep_entry
 from chapkit_flows.flows.events import DatasetChange, announce, events_of_failure, events_of_success
 from chapkit_flows.flows.ingest import Fetched
 from chapkit_flows.flows.settle import find_dead, settle_dead
-from chapkit_flows.lineage.facts import Edge, Outcome, Reading, RunFact
+from chapkit_flows.lineage.facts import ConfigEntry, Edge, Outcome, Reading, RunFact
 from chapkit_flows.lineage.readings import last_reading_of
-from chapkit_flows.lineage.record import finish, start
+from chapkit_flows.lineage.record import begin, finish
 from chapkit_flows.models.contract import ModelContract
 from chapkit_flows.refs import ArtifactRef, ConfigRef, RunRef, RunStatus, new_id, now
 from chapkit_flows.resources import Resources, open_resources
@@ -48,7 +50,17 @@ class RunSession:
             its work already and only what follows the record is repeated.
     """
 
-    def __init__(self, model: ModelContract, flow: str, parameters: Mapping[str, Any]) -> None:
+    def __init__(
+        self, model: ModelContract, flow: str, parameters: Mapping[str, Any], *, config: ModelConfig | None = None
+    ) -> None:
+        """A run that has not begun.
+
+        Args:
+            model: That runs.
+            flow: Its name.
+            parameters: That the run was started with; those that are None are left out.
+            config: That the run was started with. If it is a saved one, its content now is kept in its history.
+        """
         self.model = model
         self.inputs: list[Edge] = []
         self.outputs: list[Edge] = []
@@ -57,7 +69,9 @@ class RunSession:
         given = {name: value for name, value in parameters.items() if value is not None}
         self.parameters = {name: mask_uri(value) if isinstance(value, str) else value for name, value in given.items()}
         self.changes: list[DatasetChange] = []
-        self.config: ConfigRef | None = None
+        self.config: ConfigRef | None = config_version(config) if config is not None else None
+        self._is_saved = config is not None and is_saved(config)
+        self._new_entry: ConfigEntry | None = None
         self._began_done = False
         self._dead: list[RunFact] = []
         self._flow = flow
@@ -98,7 +112,7 @@ class RunSession:
         return self.fact.status == "completed"
 
     def use_config(self, config: ModelConfig) -> None:
-        """Remember the config as it is now."""
+        """Remember the config of an earlier run; one that this run was started with is given when it is made."""
         self.config = config_version(config)
 
     def consumed(
@@ -137,9 +151,12 @@ class RunSession:
             flow_run_name=flow_run.name if flow_run else None,
             parameters=self.parameters,
         )
-        self.fact = start(self.resources.database, run)
+        saved = self.config if self._is_saved else None
+        self.fact, self._new_entry = begin(self.resources.database, run, saved, author=user_name())
         self._began_done = self.done
         self._dead = find_dead(self.resources.database, self.model.name, besides=self.fact.id)
+        with suppress(StoreUnavailable):  # what follows needs the store too, and says so better
+            self._keep_entry()
 
     def _record(self, status: RunStatus, error: str | None = None) -> RunFact:
         outcome = Outcome(
@@ -175,12 +192,18 @@ class RunSession:
         return replace(self.fact, **values).to_dict()
 
     def _write_manifests(self, outcome: Outcome, run: Mapping[str, Any]) -> None:
+        self._keep_entry()
         made_here = [edge.artifact for edge in outcome.outputs]
         made_here += [edge.artifact for edge in outcome.inputs if edge.artifact.id in self._ingested]
         for artifact in made_here:
             document = artifact_manifest(artifact, run_id=self.fact.id)
             self.resources.store.write_manifest(f"artifacts/{artifact.id}", document)
         self._write_run_manifest(run)
+
+    def _keep_entry(self) -> None:
+        if self._new_entry is not None:
+            keep_entry(self.resources, self._new_entry)
+            self._new_entry = None
 
     def _write_run_manifest(self, run: Mapping[str, Any]) -> None:
         self.resources.store.write_manifest(f"runs/{self.fact.id}", run)

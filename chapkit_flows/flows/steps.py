@@ -6,9 +6,9 @@ import asyncio
 import os
 import tempfile
 import time
-import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -22,6 +22,7 @@ from prefect.logging import get_run_logger
 
 from chapkit_flows.artifacts.codecs import load, save
 from chapkit_flows.configs.block import ModelConfig
+from chapkit_flows.configs.rules import check_rules
 from chapkit_flows.data.panels import Panel
 from chapkit_flows.data.periods import period_start
 from chapkit_flows.errors import (
@@ -37,11 +38,13 @@ from chapkit_flows.flows.check import Loaded, check_prediction, check_training, 
 from chapkit_flows.flows.ingest import UNREADABLE, fetch, keep, parse_geo, parse_table, unreadable
 from chapkit_flows.flows.predictions import read_predictions
 from chapkit_flows.flows.progress import showing_progress
+from chapkit_flows.flows.secrets import describe_failure, log_masked
 from chapkit_flows.flows.session import RunSession
 from chapkit_flows.flows.summary import Forecast, profile_line, publish_diagnostics, publish_summary, short
 from chapkit_flows.flows.training import Training, load_training
 from chapkit_flows.lineage.facts import RunFact
 from chapkit_flows.models.contract import ModelContract
+from chapkit_flows.models.masking import Mask
 from chapkit_flows.models.runner import BaseModelRunner, Geo, initialised, settle
 from chapkit_flows.models.shell import ShellPrediction
 from chapkit_flows.models.worker import run_apart, run_in_worker
@@ -143,10 +146,11 @@ async def training_findings(
     if has_errors(findings) or data.panel is None:
         return findings
     frame = _own(data.panel)
+    mask = Mask(config)
     said = await call_model(
-        model.runner, "on_validate_train", lambda runner: runner.on_validate_train(config, frame, geo)
+        model.runner, "on_validate_train", lambda runner: runner.on_validate_train(config, frame, geo), mask
     )
-    return errors_first([*findings, *_findings_of("on_validate_train", said)])
+    return errors_first([*findings, *_findings_of("on_validate_train", said, mask)])
 
 
 @step("validate")
@@ -173,13 +177,15 @@ async def prediction_findings(
 ) -> tuple[Diagnostic, ...]:
     """All findings about prediction inputs; the model itself is asked once nothing else is wrong."""
     findings = check_prediction(model, historic, future, geo, periods=config.prediction_periods, asked=asked)
+    findings = errors_first([*findings, *check_rules(config)])
     if has_errors(findings) or historic.panel is None or future.panel is None:
         return findings
     past, ahead = _own(historic.panel), _own(future.panel)
+    mask = Mask(config)
     said = await call_model(
-        model.runner, "on_validate_predict", lambda runner: runner.on_validate_predict(config, past, ahead, geo)
+        model.runner, "on_validate_predict", lambda runner: runner.on_validate_predict(config, past, ahead, geo), mask
     )
-    return errors_first([*findings, *_findings_of("on_validate_predict", said)])
+    return errors_first([*findings, *_findings_of("on_validate_predict", said, mask)])
 
 
 def _own(panel: Panel) -> pd.DataFrame:
@@ -187,16 +193,18 @@ def _own(panel: Panel) -> pd.DataFrame:
     return panel.frame.copy(deep=False)
 
 
-def _findings_of(name: str, returned: Any) -> Sequence[Diagnostic]:
-    """What the model's own check returned, as findings.
+def _findings_of(name: str, returned: Any, mask: Mask) -> Sequence[Diagnostic]:
+    """What the model's own check returned, as findings; secrets masked.
 
     Raises:
         RunnerFailed: It is neither None, nor a Diagnostic, nor some of them.
     """
     found = [returned] if isinstance(returned, Diagnostic) else returned or ()
     if isinstance(found, Sequence) and all(isinstance(item, Diagnostic) for item in found):
-        return found
-    raise RunnerFailed(f"{name} returned {str(returned)[:80]!r}. Return a list of Diagnostic, which may be empty.")
+        return [replace(item, message=mask(item.message)) for item in found] if mask else found
+    raise RunnerFailed(
+        f"{name} returned {mask(str(returned))[:80]!r}. Return a list of Diagnostic, which may be empty."
+    )
 
 
 async def _stop_on_errors(model: ModelContract, findings: tuple[Diagnostic, ...]) -> None:
@@ -220,7 +228,10 @@ async def fit(session: RunSession, config: ModelConfig, data: Panel, geo: Geo | 
     began = time.perf_counter()
     async with showing_progress(session, "fit_seconds"):
         trained = await _call_kept(
-            session, "on_train", lambda runner: runner.on_train(config, _own(data), geo), kind="training_workspace"
+            session,
+            ("on_train", "training_workspace"),
+            lambda runner: runner.on_train(config, _own(data), geo),
+            Mask(config),
         )
     if trained is None:
         raise RunnerFailed(
@@ -292,9 +303,9 @@ async def predict_future(
         async with showing_progress(session, "predict_seconds"):
             returned = await _call_kept(
                 session,
-                "on_predict",
+                ("on_predict", "prediction_workspace"),
                 lambda runner: runner.on_predict(config, trained, _own(historic), _own(future), geo),
-                kind="prediction_workspace",
+                Mask(config),
             )
     session.metrics["predict_seconds"] = time.perf_counter() - began
     return await asyncio.to_thread(_read_predictions, session, returned, future)
@@ -363,8 +374,10 @@ async def publish(session: RunSession, *, parent: RunFact | None = None, forecas
     await publish_summary(session.fact, parent=parent, forecast=forecast)
 
 
-async def call_model(runner: BaseModelRunner, name: str, method: Callable[[BaseModelRunner], T | Awaitable[T]]) -> T:
-    """Call the model's own code in a worker thread, and say where in it an exception came from."""
+async def call_model(
+    runner: BaseModelRunner, name: str, method: Callable[[BaseModelRunner], T | Awaitable[T]], mask: Mask
+) -> T:
+    """Call the model's own code in a worker thread, and say where in it an exception came from; secrets masked."""
 
     async def work() -> T:
         async with initialised(runner):
@@ -376,17 +389,19 @@ async def call_model(runner: BaseModelRunner, name: str, method: Callable[[BaseM
         raise
     except Exception as error:
         # The model's code is the user's: it can fail in any way.
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        raise RunnerFailed(
-            f"{name} failed: {type(error).__name__}: {error} ({place.filename}, line {place.lineno}). "
-            "The traceback is in the log of the run."
-        ) from error
+        message = describe_failure(name, error, mask)
+        if log_masked(error, mask):
+            raise RunnerFailed(message) from None  # Prefect would log the causes, which repeat a secret
+        raise RunnerFailed(message) from error
 
 
-async def _call_kept(session: RunSession, name: str, method: Callable[[BaseModelRunner], Any], *, kind: Kind) -> Any:
+async def _call_kept(
+    session: RunSession, what: tuple[str, Kind], method: Callable[[BaseModelRunner], Any], mask: Mask
+) -> Any:
     """Call the model's own code; what a failed command left becomes a failed artifact."""
+    name, kind = what
     try:
-        return await call_model(session.model.runner, name, method)
+        return await call_model(session.model.runner, name, method, mask)
     except ScriptFailed as failure:
         left = await asyncio.to_thread(_keep_failed, session, failure.workspace, kind)
         raise ScriptFailed(f"{failure}\n{left}", workspace=failure.workspace) from failure

@@ -7,6 +7,7 @@ from chapkit_flows.configs.versions import with_horizon
 from chapkit_flows.flows import steps
 from chapkit_flows.flows.check import resolve_horizon
 from chapkit_flows.flows.results import TrainResult
+from chapkit_flows.flows.secrets import with_secrets
 from chapkit_flows.flows.session import RunSession
 from chapkit_flows.models.contract import ModelContract
 
@@ -19,10 +20,11 @@ async def train(
     prediction_periods: int | None = None,
 ) -> TrainResult:
     """Load and fingerprint the data, validate, fit, store, record, publish."""
-    async with RunSession(model, "train", {"data": data, "geo": geo, "prediction_periods": prediction_periods}) as run:
+    given = {"data": data, "geo": geo, "prediction_periods": prediction_periods}
+    async with RunSession(model, "train", given, config=config) as run:
         if not run.done:
-            run.use_config(config)
             settings = with_horizon(config, resolve_horizon(config, prediction_periods))
+            settings = await with_secrets(model.name, settings)
             table = await steps.load_data(run, data, role="data", config=settings)
             polygons = await steps.load_geo(run, geo) if geo else None
             panel = await steps.validate_training(run, settings, table, polygons)

@@ -8,9 +8,18 @@ from collections.abc import Mapping
 from prefect.logging import get_run_logger
 
 from chapkit_flows.configs.block import ModelConfig
+from chapkit_flows.configs.rules import check_rules
+from chapkit_flows.configs.secrets import reveal
 from chapkit_flows.configs.versions import with_horizon
 from chapkit_flows.errors import DataError, ValidationFailed
-from chapkit_flows.flows.check import Loaded, errors_first, has_errors, resolve_horizon
+from chapkit_flows.flows.check import (
+    Loaded,
+    check_prediction,
+    check_training,
+    errors_first,
+    has_errors,
+    resolve_horizon,
+)
 from chapkit_flows.flows.ingest import UNREADABLE, fetch, parse_geo, parse_table, unreadable
 from chapkit_flows.flows.results import ValidateResult
 from chapkit_flows.flows.session import name_run
@@ -47,8 +56,11 @@ async def check_training_inputs(
 ) -> tuple[Diagnostic, ...]:
     """All findings; nothing is stored."""
     assert issubclass(model.config, ModelConfig)
-    settings = config or model.config()
+    settings, unresolved = await reveal(config or model.config())
     data, geo, trouble = await _read(model, settings, inputs, roles=("data",))
+    if unresolved:  # the model's own check would see references in the place of values
+        periods = settings.prediction_periods
+        return errors_first([*unresolved, *trouble, *check_training(model, settings, data[0], geo, periods=periods)])
     return errors_first([*trouble, *await training_findings(model, settings, data[0], geo)])
 
 
@@ -60,9 +72,15 @@ async def check_prediction_inputs(model: ModelContract, artifact_id: str, inputs
     except ValidationFailed as refusal:
         return refusal.diagnostics
     (historic, future), geo, trouble = await _read(model, training.config, inputs, roles=("historic", "future"))
-    settings = with_horizon(training.config, resolve_horizon(training.config, None, future.panel))
-    asked = training.config.prediction_periods
-    findings = await prediction_findings(model, settings, historic, future, geo, asked=asked)
+    config, unresolved = await reveal(training.config)
+    settings = with_horizon(config, resolve_horizon(config, None, future.panel))
+    asked = config.prediction_periods
+    if unresolved:
+        periods = settings.prediction_periods
+        found = check_prediction(model, historic, future, geo, periods=periods, asked=asked)
+        findings = errors_first([*unresolved, *found, *check_rules(settings)])
+    else:
+        findings = await prediction_findings(model, settings, historic, future, geo, asked=asked)
     if not await asyncio.to_thread(open_resources().store.has, training.artifact.digest):
         message = (
             f"The bytes of {training.artifact.id} are not in the store. Restore them from a backup, or train again."

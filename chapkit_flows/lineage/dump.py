@@ -17,7 +17,7 @@ from chapkit_flows.lineage.columns import Number, UtcDateTime
 from chapkit_flows.lineage.engine import Database
 from chapkit_flows.lineage.json_text import dump_json
 from chapkit_flows.lineage.migrations import REVISIONS
-from chapkit_flows.lineage.tables import RunRow, Table
+from chapkit_flows.lineage.tables import ConfigEntryRow, RunRow, Table
 
 _BATCH = 1000
 _HEAD = "chapkit-flows lineage"
@@ -40,7 +40,7 @@ def load_dump(database: Database, lines: Iterable[str]) -> int:
     """Write the rows of a dump into an empty database, all in one transaction; return how many.
 
     Raises:
-        NotEmpty: The database has runs.
+        NotEmpty: The database has runs or versions of configs.
         LineageError: It is no dump, or one of a newer version.
     """
     tables = {table.name: table for table in Table.metadata.sorted_tables}
@@ -48,11 +48,7 @@ def load_dump(database: Database, lines: Iterable[str]) -> int:
     _check_head(next(incoming, ""))
     count = 0
     with database.write() as session:
-        if session.scalar(select(col(RunRow.id)).limit(1)) is not None:
-            raise NotEmpty(
-                f"The lineage database {database.url} has runs already; a backup is restored into an empty one only. "
-                "Set another database URL."
-            )
+        _check_empty(session, database.url)
         batch: list[dict[str, Any]] = []
         current: SqlTable | None = None
         for line in incoming:
@@ -74,6 +70,15 @@ def load_dump(database: Database, lines: Iterable[str]) -> int:
 def _insert(session: Session, table: SqlTable | None, rows: list[dict[str, Any]]) -> None:
     assert table is not None
     session.execute(insert(table), rows)
+
+
+def _check_empty(session: Session, url: str) -> None:
+    for column, what in ((RunRow.id, "runs"), (ConfigEntryRow.id, "versions of configs")):
+        if session.scalar(select(col(column)).limit(1)) is not None:
+            raise NotEmpty(
+                f"The lineage database {url} has {what} already; a backup is restored into an empty one only. "
+                "Set another database URL."
+            )
 
 
 def _check_head(line: str) -> None:

@@ -14,6 +14,7 @@ from chapkit_flows.refs import ArtifactRef, CodeVersion, ConfigRef, RunRef, RunS
 
 NodeType = Literal["run", "artifact", "config", "code"]
 Action = Literal["set", "remove", "note"]
+Origin = Literal["apply", "run", "restore", "use", "ui"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -250,6 +251,73 @@ class Newer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NewEntry:
+    """How a content of a named config came to be.
+
+    Attributes:
+        origin: It was brought by `apply` from a file, by `restore` of an older version, by `use` of another config; or
+            it was found there: by a `run` that used it, or under `ui` by whoever was about to overwrite it.
+        author: Who did it; of what was found there, who found it.
+        note: What people should know.
+        restored: The number of the older version that it brought back.
+    """
+
+    origin: Origin
+    author: str
+    note: str | None = None
+    restored: int | None = None
+    created_at: datetime = field(default_factory=now)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigEntry(NewEntry):
+    """A step in the history of a named config.
+
+    Attributes:
+        id: ULID.
+        sequence: Counts the steps of the name from 1.
+        number: Of the version, from 1: that of the step before, if the content is the same.
+        digest: Of the content.
+    """
+
+    id: str
+    block_type: str
+    name: str
+    sequence: int
+    number: int
+    digest: str
+
+    @property
+    def slug(self) -> str:
+        """The version as it is written on the command line: `rain-config/weekly@3`."""
+        return f"{self.block_type}/{self.name}@{self.number}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The entry as JSON values; its time as ISO 8601."""
+        return _to_json(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigHead:
+    """What a name stands for by its last entry, and how many runs used a config of that name."""
+
+    entry: ConfigEntry
+    runs: int
+
+
+def entry_from_dict(document: Mapping[str, Any]) -> ConfigEntry:
+    """The entry that `ConfigEntry.to_dict` wrote.
+
+    Raises:
+        LineageError: It is no such document.
+    """
+    try:
+        return ConfigEntry(**(dict(document) | {"created_at": datetime.fromisoformat(document["created_at"])}))
+    except (KeyError, TypeError, ValueError) as error:
+        raise LineageError(f"The document is no entry of a config's history: {error!r}. Restore it.") from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
     """One thing in the graph.
 
@@ -324,6 +392,6 @@ class Graph:
         return _to_json(self)
 
 
-def _to_json(value: RunFact | Reading | Annotation | Deletion | Graph) -> dict[str, Any]:
+def _to_json(value: RunFact | Reading | Annotation | ConfigEntry | Deletion | Graph) -> dict[str, Any]:
     plain: dict[str, Any] = json.loads(dump_json(asdict(value)))
     return plain

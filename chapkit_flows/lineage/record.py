@@ -12,14 +12,14 @@ from sqlalchemy.orm import Session
 from sqlmodel import col
 
 from chapkit_flows.errors import LineageError, RunNotFound
+from chapkit_flows.lineage.configs import add_entry, record_version
 from chapkit_flows.lineage.deletions import close_deletions
 from chapkit_flows.lineage.engine import Database
-from chapkit_flows.lineage.facts import Edge, Outcome, Reading, RunFact
+from chapkit_flows.lineage.facts import ConfigEntry, Edge, NewEntry, Outcome, Reading, RunFact
 from chapkit_flows.lineage.rows import Direction, from_artifact, from_reading, from_run, load_runs, to_new_run
 from chapkit_flows.lineage.tables import (
     ArtifactRow,
     CodeVersionRow,
-    ConfigVersionRow,
     MetricRow,
     ReadingRow,
     RunArtifactRow,
@@ -29,32 +29,61 @@ from chapkit_flows.refs import ArtifactRef, CodeVersion, ConfigRef, RunRef, now
 
 
 def start(database: Database, run: RunRef) -> RunFact:
+    """Record that a run has begun, as `begin` does, before its config is known."""
+    return begin(database, run)[0]
+
+
+def begin(
+    database: Database, run: RunRef, config: ConfigRef | None = None, *, author: str = ""
+) -> tuple[RunFact, ConfigEntry | None]:
     """Record that a run has begun.
 
     A flow run that was seen before (a retry, a rescheduled run) keeps its run and its id: if that is
     completed it is returned as it is, for its results to be used again, else it is running again.
 
+    Args:
+        database: To write.
+        run: It.
+        config: The saved config that it was started with, as it is saved now; None for one that is not saved, or
+            that was changed for this run.
+        author: Who runs it.
+
+    Returns:
+        The run; and, if the saved config has changed since it was last recorded, the new entry of its history.
+
     Raises:
         LineageError: The id belongs to another flow run; or as `Database.write` raises it.
     """
 
-    def work(session: Session) -> RunFact:
+    def work(session: Session) -> tuple[RunFact, ConfigEntry | None]:
         row = _find_started(session, run)
-        if row is None:
-            row = from_run(run)
-            session.add(row)
-            session.flush()
-            session.refresh(row)  # as every later reader sees it
-            return to_new_run(row)
-        if row.flow_run_id != run.flow_run_id:
+        if row is not None and row.flow_run_id != run.flow_run_id:
             raise LineageError(
                 f"The run {run.id} is recorded already, as the flow run {row.flow_run_id}. Give the new one another id."
             )
-        if row.status != "completed":
-            row.status, row.error, row.finished_at = "running", None, None
-        return load_runs(session, [row])[0]
+        if row is not None and row.status == "completed":
+            return load_runs(session, [row])[0], None
+        entry = _use_saved(session, config, NewEntry(origin="run", author=author, created_at=run.started_at))
+        if row is None:
+            row = from_run(run, config)
+            session.add(row)
+            session.flush()
+            session.refresh(row)  # as every later reader sees it
+            return to_new_run(row, config), entry
+        row.status, row.error, row.finished_at = "running", None, None
+        if config is not None:
+            row.config_digest, row.config_name = config.digest, config.name
+            session.flush()
+        return load_runs(session, [row])[0], entry
 
     return database.transact(work)
+
+
+def _use_saved(session: Session, config: ConfigRef | None, new: NewEntry) -> ConfigEntry | None:
+    if config is None:
+        return None
+    entry, is_new = add_entry(session, config, new)
+    return entry if is_new else None
 
 
 def finish(database: Database, run_id: str, outcome: Outcome) -> RunFact:
@@ -137,7 +166,8 @@ def _record_outcome(session: Session, row: RunRow, outcome: Outcome) -> None:
     moment = outcome.finished_at or now()
     row.status, row.error, row.finished_at = outcome.status, outcome.error, moment
     if outcome.config is not None:
-        _record_config(session, outcome.config, first_used=row.started_at)
+        if outcome.config.digest != row.config_digest:  # else it is there since the run began
+            record_version(session, outcome.config, first_used=row.started_at)
         row.config_digest, row.config_name = outcome.config.digest, outcome.config.name
     if outcome.code is not None:
         _record_code(session, outcome.code)
@@ -146,19 +176,6 @@ def _record_outcome(session: Session, row: RunRow, outcome: Outcome) -> None:
     _record_readings(session, row.id, outcome.readings, ids)
     _take_out_of_trash(session, row.id, outcome, moment)
     _record_metrics(session, row.id, outcome.metrics)
-
-
-def _record_config(session: Session, config: ConfigRef, *, first_used: datetime) -> None:
-    known = select(col(ConfigVersionRow.digest)).where(col(ConfigVersionRow.digest) == config.digest)
-    if session.scalar(known) is None:
-        values = {
-            "digest": config.digest,
-            "block_type": config.block_type,
-            "name": config.name,
-            "content": dict(config.content),
-            "created_at": first_used,
-        }
-        session.execute(insert(ConfigVersionRow), [values])
 
 
 def _record_code(session: Session, code: CodeVersion) -> None:

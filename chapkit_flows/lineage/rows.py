@@ -32,8 +32,8 @@ def make_ingest_key(digest: str, media_type: str) -> str:
     return f"{digest} {media_type}"
 
 
-def from_run(run: RunRef) -> RunRow:
-    """The row of a run that starts."""
+def from_run(run: RunRef, config: ConfigRef | None = None) -> RunRow:
+    """The row of a run that starts, with its config if that is recorded already."""
     return RunRow(
         id=run.id,
         flow=run.flow,
@@ -44,6 +44,8 @@ def from_run(run: RunRef) -> RunRow:
         status="running",
         started_at=run.started_at,
         parameters=dict(run.parameters),
+        config_digest=config.digest if config else None,
+        config_name=config.name if config else None,
     )
 
 
@@ -125,9 +127,18 @@ def to_code(row: CodeVersionRow) -> CodeVersion:
     )
 
 
-def to_new_run(row: RunRow) -> RunFact:
+def to_new_run(row: RunRow, config: ConfigRef | None = None) -> RunFact:
     """The fact of a run that has only begun, without asking the database what it read and wrote."""
-    return _to_run(row, _Surroundings())
+    configs = {}
+    if config is not None:
+        configs[config.digest] = ConfigVersionRow(
+            digest=config.digest,
+            block_type=config.block_type,
+            name=config.name,
+            content=dict(config.content),
+            created_at=row.started_at,
+        )
+    return _to_run(row, _Surroundings(configs=configs))
 
 
 def load_runs(session: Session, rows: Sequence[RunRow]) -> list[RunFact]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, CheckConstraint, Column, Index, MetaData
+from sqlalchemy import JSON, BigInteger, CheckConstraint, Column, Index, MetaData, UniqueConstraint
 from sqlalchemy.orm import registry
 from sqlmodel import Field, SQLModel
 
@@ -50,6 +50,31 @@ class ConfigVersionRow(Table, table=True):
     block_type: str = Field(sa_type=NAME)
     name: str | None = Field(sa_type=NAME)
     content: dict[str, Any] = Field(sa_type=JSON_OBJECT)
+    created_at: datetime = Field(sa_type=UtcDateTime)
+
+
+class ConfigEntryRow(Table, table=True):
+    """A step in the history of a named config. Rows are only ever added.
+
+    Attributes:
+        sequence: Counts the steps of the name.
+        number: Of the version: that of the step before, if the content is the same.
+        restored: The number of the older version that this one brought back.
+    """
+
+    __tablename__ = "lineage_config_entry"
+    __table_args__ = (UniqueConstraint("block_type", "name", "sequence"), OPTIONS)
+
+    id: str = Field(primary_key=True, sa_type=ID)
+    block_type: str = Field(sa_type=NAME)
+    name: str = Field(sa_type=NAME)
+    sequence: int
+    number: int
+    digest: str = Field(foreign_key="lineage_config_version.digest", sa_type=DIGEST)
+    origin: str = Field(sa_type=WORD)
+    author: str = Field(sa_type=NAME)
+    note: str | None = Field(default=None, sa_type=LongText)
+    restored: int | None = None
     created_at: datetime = Field(sa_type=UtcDateTime)
 
 

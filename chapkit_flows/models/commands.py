@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +76,13 @@ def split_command(command: str, files: Mapping[str, str]) -> list[str]:
 
 
 async def run_command(
-    arguments: Sequence[str], *, folder: Path, timeout_seconds: float, log: Log, logs: Path
+    arguments: Sequence[str],
+    *,
+    folder: Path,
+    timeout_seconds: float,
+    log: Log,
+    logs: Path,
+    mask: Callable[[str], str] = str,
 ) -> Completed:
     """Run a program in `folder`, without a shell, and log each line that it prints.
 
@@ -86,6 +92,7 @@ async def run_command(
     Args:
         folder: A scratch folder; it is removed when this process is killed meanwhile.
         logs: `<logs>.stdout` and `<logs>.stderr` receive everything that it prints.
+        mask: Takes the secrets out of a line, for the log and the last lines.
     """
     logs.parent.mkdir(parents=True, exist_ok=True)
     stdout, stderr = logs.with_suffix(".stdout"), logs.with_suffix(".stderr")
@@ -104,8 +111,8 @@ async def run_command(
         return Completed(returncode=127, stdout="", stderr=f"{arguments[0]}: {error.strerror}", timed_out=False)
     with (
         _guarded(process.pid, folder),
-        _Follower(stdout, log=log, level=logging.INFO) as followed,
-        _Follower(stderr, log=log, level=logging.WARNING) as followed_too,
+        _Follower(stdout, log=log, level=logging.INFO, mask=mask) as followed,
+        _Follower(stderr, log=log, level=logging.WARNING, mask=mask) as followed_too,
     ):
         timed_out = await _wait(process, timeout_seconds, (followed, followed_too))
     return Completed(
@@ -162,10 +169,11 @@ class _Follower:
         tail: The last lines.
     """
 
-    def __init__(self, file: Path, *, log: Log, level: int) -> None:
+    def __init__(self, file: Path, *, log: Log, level: int, mask: Callable[[str], str]) -> None:
         self.tail: deque[str] = deque(maxlen=TAIL_LINES)
         self._source = file.open("rb")
         self._log = log
+        self._mask = mask
         self._level = level
         self._rest = b""
 
@@ -190,7 +198,7 @@ class _Follower:
         return len(chunk)
 
     def _emit(self, line: bytes) -> None:
-        text = line.decode(errors="replace").rstrip("\r")[:_MAX_LINE]
+        text = self._mask(line.decode(errors="replace").rstrip("\r")[:_MAX_LINE])
         self.tail.append(text)
         report_line(text)
         self._log.log(self._level, "%s", text)

@@ -21,6 +21,7 @@ from prefect.logging import get_logger, get_run_logger
 from chapkit_flows.errors import InvalidModel, ScriptFailed
 from chapkit_flows.models.commands import Log, run_command, split_command
 from chapkit_flows.models.definition import find_definition
+from chapkit_flows.models.masking import Mask
 from chapkit_flows.models.runner import BaseModelRunner, Config, Geo
 from chapkit_flows.models.workspace import Project, Workspace
 from chapkit_flows.settings import ChapkitFlowsSettings
@@ -100,7 +101,7 @@ class ShellModelRunner(BaseModelRunner):
         _write_csv(data, workspace.path / DATA_FILE)
         files = {"data_file": DATA_FILE, "geo_file": _write_geo(geo, workspace.path)}
         with self._config_file(config, workspace.path):
-            return await self._run("train", self.train_command, files, workspace)
+            return await self._run(("train", self.train_command), files, workspace, Mask(config))
 
     async def on_predict(
         self,
@@ -129,7 +130,7 @@ class ShellModelRunner(BaseModelRunner):
             "geo_file": _write_geo(geo, workspace.path),
         }
         with self._config_file(config, workspace.path):
-            finished = await self._run("predict", self.predict_command, files, workspace)
+            finished = await self._run(("predict", self.predict_command), files, workspace, Mask(config))
         if not output.is_file():
             raise ScriptFailed(
                 f"The predict command exited with 0 but wrote no {PREDICTIONS_FILE} in its working directory. "
@@ -176,13 +177,17 @@ class ShellModelRunner(BaseModelRunner):
 
     def _write_config(self, config: Config, folder: Path, *, reveal: bool) -> None:
         values = config.values(reveal=reveal)
+        values.pop("validation_rules", None)  # checked before, and nothing to the command
         if self.config_format == "chap_core":
             own = {key: value for key, value in values.items() if key not in _CHAP_CORE_TOP}
             values = {key: values[key] for key in _CHAP_CORE_TOP} | ({"user_option_values": own} if own else {})
         text = yaml.safe_dump(values, allow_unicode=True, sort_keys=False)
         (folder / CONFIG_FILE).write_text(text, encoding="utf-8")
 
-    async def _run(self, phase: str, command: str, files: Mapping[str, str], workspace: Workspace) -> Workspace:
+    async def _run(
+        self, what: tuple[str, str], files: Mapping[str, str], workspace: Workspace, mask: Mask
+    ) -> Workspace:
+        phase, command = what
         arguments = split_command(command, files)
         limit = self.project.timeout_seconds or ChapkitFlowsSettings().script_timeout_seconds
         log = _run_log()
@@ -194,11 +199,15 @@ class ShellModelRunner(BaseModelRunner):
                 timeout_seconds=limit,
                 log=log,
                 logs=workspace.path / ".run" / phase,
+                mask=mask,
             )
         except asyncio.CancelledError as stop:
             raise ScriptFailed(
                 f"The {phase} command was stopped: the run was cancelled.", workspace=workspace
             ) from stop
+        finally:
+            for stream in ("stdout", "stderr"):  # the folder will be stored
+                mask.clean(workspace.path / ".run" / f"{phase}.{stream}")
         finished = replace(workspace, exit_code=done.returncode, stdout=done.stdout, stderr=done.stderr)
         if done.timed_out:
             reason = f"ran longer than {limit:g} seconds and was stopped"

@@ -23,6 +23,7 @@ from chapkit_flows.lineage.migrations import VERSION_TABLE
 from chapkit_flows.lineage.migrations.upgrade import downgrade, upgrade
 from chapkit_flows.lineage.tables import Table
 from chapkit_flows.refs import digest_of, new_id
+from chapkit_flows.testing.configs import ConfigContract
 from chapkit_flows.testing.facts import (
     count_statements,
     make_artifact,
@@ -425,6 +426,7 @@ class LineageContract(
     AnnotationContract,
     SearchContract,
     ReadingContract,
+    ConfigContract,
     GraphContract,
     GraphPageContract,
     StalenessContract,

@@ -12,9 +12,17 @@ from chapkit_flows.artifacts.manifests import artifact_from_manifest
 from chapkit_flows.errors import ArtifactError, ArtifactNotFound, DigestMismatch, InvalidId, LineageError, ObjectMissing
 from chapkit_flows.lineage.annotations import restore_annotations
 from chapkit_flows.lineage.assignments import assignment_from_dict, version_from_dict
+from chapkit_flows.lineage.configs import MANIFESTS, restore_entries
 from chapkit_flows.lineage.deletions import record_deletions
 from chapkit_flows.lineage.engine import Database
-from chapkit_flows.lineage.facts import Deletion, RunFact, annotation_from_dict, deletion_from_dict, run_from_dict
+from chapkit_flows.lineage.facts import (
+    Deletion,
+    RunFact,
+    annotation_from_dict,
+    deletion_from_dict,
+    entry_from_dict,
+    run_from_dict,
+)
 from chapkit_flows.lineage.query import consumers, find_dataset, get_artifact
 from chapkit_flows.lineage.record import restore_runs
 from chapkit_flows.lineage.registry import restore_registry
@@ -36,6 +44,7 @@ class Rebuilt:
         runs: Runs that the database did not have.
         deletions: Entries of the trash that it did not have.
         annotations: Tags and notes that it did not have.
+        configs: Entries of the history of named configs that it did not have.
         registrations: Model versions, and changes of aliases, that it did not have.
         findings: Manifests that cannot be read.
     """
@@ -43,6 +52,7 @@ class Rebuilt:
     runs: int
     deletions: int
     annotations: int
+    configs: int
     registrations: int
     findings: tuple[Diagnostic, ...]
 
@@ -59,6 +69,9 @@ def rebuild(resources: Resources) -> Rebuilt:
         LineageError: The database cannot be written.
     """
     findings: list[Diagnostic] = []
+    configs = 0
+    for documents in _read_pages(resources, MANIFESTS, findings):
+        configs += _restore_configs(resources, documents, findings)
     runs = 0
     for documents in _read_pages(resources, "runs", findings):
         facts = [fact for name, document in documents if (fact := _read_run(name, document, findings)) is not None]
@@ -78,6 +91,7 @@ def rebuild(resources: Resources) -> Rebuilt:
         runs=runs,
         deletions=deletions,
         annotations=annotations,
+        configs=configs,
         registrations=registrations,
         findings=tuple(findings),
     )
@@ -91,6 +105,23 @@ def _restore_registry(resources: Resources, name: str, document: dict[str, Any],
     except (LineageError, KeyError, TypeError) as error:
         findings.append(_unreadable(name, error))
         return 0
+
+
+def _restore_configs(
+    resources: Resources, documents: Sequence[tuple[str, dict[str, Any]]], findings: list[Diagnostic]
+) -> int:
+    """Before the runs: a config version keeps the name and the time of its first use."""
+    readable, entries = [], []
+    for name, document in documents:
+        try:
+            entry, digest = entry_from_dict(document["entry"]), document["version"]["digest"]
+            if digest != entry.digest:
+                raise LineageError(f"it holds the content {digest} of another version than {entry.digest}")
+            entries.append(entry)
+            readable.append(document)
+        except (LineageError, KeyError, TypeError) as error:
+            findings.append(_unreadable(name, error))
+    return restore_entries(resources.database, readable, entries)
 
 
 def _restore_annotations(resources: Resources, name: str, document: dict[str, Any], findings: list[Diagnostic]) -> int:

@@ -39,6 +39,7 @@ PUBLIC_NAMES = [
     "load_model",
     "open_resources",
     "report_progress",
+    "rule",
 ]
 
 

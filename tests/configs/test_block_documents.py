@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -11,8 +12,9 @@ from config_kinds import AliasKindConfig, PlainKindConfig, RequiredKindConfig, S
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import BlockDocumentUpdate
 
-from chapkit_flows import ModelConfig
-from chapkit_flows.configs.documents import Application, apply_documents, load_config, read_documents, saved_names
+from chapkit_flows import ModelConfig, load_model
+from chapkit_flows.configs.documents import build_configs, load_config, read_documents, saved_names
+from chapkit_flows.configs.plan import Plan, Written, carry_out, make_plan
 from chapkit_flows.errors import ChapkitFlowsError, ConfigNotFound, InvalidBlockDocument, InvalidConfig
 
 TYPES: dict[str, type[ModelConfig]] = {
@@ -23,7 +25,27 @@ TYPES: dict[str, type[ModelConfig]] = {
 }
 GOOD = "block_type_slug: plain-kind-config\nname: {name}\nmodel: plain\nfields:\n  n_lags: {n_lags}\n"
 
-Apply = Callable[[], Awaitable[Application]]
+Apply = Callable[[], Awaitable["Done"]]
+
+
+@dataclass(frozen=True)
+class Done:
+    """A plan that was carried out."""
+
+    plan: Plan
+    written: list[Written]
+
+    @property
+    def documents(self) -> list[str]:
+        """What became of each document."""
+        done = {one.slug: one.change for one in self.written if one.document is not None}
+        return [done.get(item.slug, item.action) for item in self.plan.documents if item.document]
+
+
+async def apply_all(folder: Path, config_type_of: Callable[[str], type[ModelConfig]]) -> Done:
+    """Plan and apply without a history."""
+    plan = await make_plan(build_configs(read_documents(folder), config_type_of), lambda *_: None)
+    return Done(plan, [one async for one in carry_out(plan)])
 
 
 @pytest.fixture
@@ -35,8 +57,8 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def apply(server: str, folder: Path) -> Apply:
-    async def apply() -> Application:
-        return await apply_documents(read_documents(folder), TYPES.__getitem__)
+    async def apply() -> Done:
+        return await apply_all(folder, lambda model: TYPES[model] if model in TYPES else load_model(model).config)
 
     return apply
 
@@ -59,14 +81,14 @@ async def test_apply_creates_then_changes_nothing_then_updates(apply: Apply, fol
     )
     names = [("plain-kind-config", "one"), ("plain-kind-config", "two"), ("alias-kind-config", "three")]
 
-    assert ["created", "created", "created"] == [item.change for item in (await apply()).documents]
+    assert ["created", "created", "created"] == (await apply()).documents
     first = [await updated(*name) for name in names]
 
-    assert ["unchanged", "unchanged", "unchanged"] == [item.change for item in (await apply()).documents]
+    assert ["unchanged", "unchanged", "unchanged"] == (await apply()).documents
     assert first == [await updated(*name) for name in names]
 
     (folder / "a.yaml").write_text(GOOD.format(name="one", n_lags=9) + "---\n" + GOOD.format(name="two", n_lags=2))
-    assert ["updated", "unchanged", "unchanged"] == [item.change for item in (await apply()).documents]
+    assert ["updated", "unchanged", "unchanged"] == (await apply()).documents
     later = [await updated(*name) for name in names]
     assert [False, True, True] == [before == after for before, after in zip(first, later, strict=True)]
     assert 9 == (await load_config(PlainKindConfig, "one")).n_lags
@@ -86,9 +108,9 @@ async def test_block_type_is_registered_then_updated(server: str, folder: Path) 
     classes = [_grown("First."), _grown("First."), _grown("Second."), _grown("Second.", depth=int)]
     changes = []
     for config_type in classes:
-        applied = await apply_documents(read_documents(folder), lambda _, found=config_type: found)
-        changes.append([(item.slug, item.change) for item in applied.types])
-    expected = ["registered", "unchanged", "updated", "updated"]
+        done = await apply_all(folder, lambda _, found=config_type: found)
+        changes.append([(item.slug, item.action) for item in done.plan.types])
+    expected = ["register", "unchanged", "update", "update"]
     assert [[("growing-kind-config", change)] for change in expected] == changes
 
 
@@ -98,7 +120,7 @@ async def test_changed_secret_is_updated(apply: Apply, folder: Path) -> None:
     changes = []
     for token in ("a", "a", "b"):
         (folder / "s.yaml").write_text(document.format(token=token))
-        changes += [item.change for item in (await apply()).documents]
+        changes += (await apply()).documents
     assert ["created", "unchanged", "updated"] == changes
     assert "b" == (await load_config(SecretKindConfig, "held")).token.get_secret_value()
 
@@ -106,7 +128,7 @@ async def test_changed_secret_is_updated(apply: Apply, folder: Path) -> None:
 async def test_document_without_fields_has_the_defaults(apply: Apply, folder: Path) -> None:
     """A document needs no fields when all of them have defaults."""
     (folder / "d.yaml").write_text("block_type_slug: plain-kind-config\nname: defaults\nmodel: plain\n")
-    assert ["created"] == [item.change for item in (await apply()).documents]
+    assert ["created"] == (await apply()).documents
     assert PlainKindConfig().values() == (await load_config(PlainKindConfig, "defaults")).values()
 
 
@@ -120,7 +142,7 @@ async def test_saved_config_that_no_longer_fits_is_replaced(apply: Apply, folder
     (folder / "r.yaml").write_text(
         "block_type_slug: required-kind-config\nname: grown\nmodel: required\nfields: {region: north}\n"
     )
-    assert ["updated"] == [item.change for item in (await apply()).documents]
+    assert ["updated"] == (await apply()).documents
     assert "north" == (await load_config(RequiredKindConfig, "grown")).region
 
 
@@ -133,13 +155,24 @@ BAD_FILES = {
     "name is empty": (b"block_type_slug: a\nname:\nmodel: c\n", "name must be text, not None"),
     "name is a mapping": (b"block_type_slug: a\nname: {x: 1}\nmodel: c\n", "name must be text, not {'x': 1}"),
     "not YAML": (b"name: [a, b\n", "not readable YAML"),
-    "tabs": (b"fields:\n\tn_lags: 3\n", "not readable YAML"),
-    "python tag": (b"name: !!python/object/apply:os.system ['true']\n", "not readable YAML"),
-    "own tag": (b"name: !secret a\n", "not readable YAML"),
+    "tabs": (b"fields:\n\tn_lags: 3\n", "2: not readable YAML: the line starts with a tab. Indent with spaces"),
+    "python tag": (b"\nname: !!python/object/apply:os.system ['true']\n", "2: not readable YAML: 'name' has the tag"),
+    "own tag": (b"name: !secret a\n", "1: not readable YAML: 'name' has the tag !secret, and tags are not read"),
+    "set": (b"name: a\nfields: !!set {a, b}\n", "2: not readable YAML: 'fields' has the tag !!set"),
+    "key twice": (b"name: a\nmodel: b\nname: c\n", "3: the key 'name' stands twice, first in line 1. Remove one"),
+    "key twice further in": (b"fields:\n  x: {a: 1,\n      a: 2}\n", "3: the key 'a' stands twice, first in line 2"),
+    "merged billions": (
+        b"a: &a {x: 1}\n"
+        + b"".join(b"%c: &%c {<<: [%s]}\n" % (n, n, b",".join([b"*%c" % (n - 1)] * 10)) for n in b"bcdefgh"),
+        "'<<' has more than 100000 values",
+    ),
+    "too deep": (b"[" * 5000, "not readable YAML: it is nested too deeply"),
+    "control character": (b"name: a\nmodel: \x01\n", "2: not readable YAML: it holds the character U+0001"),
+    "key that is a list": (b"? [a]\n: b\n", "1: not readable YAML: a key must be text"),
     "no such day": (b"fields: {start: 2024-02-30}\n", "not readable YAML: day is out of range"),
     "no digits": (b"fields: {x: 0b_}\n", "not readable YAML: invalid literal"),
     "no truth value": (b"fields: {x: !!bool maybe}\n", "not readable YAML: 'maybe'"),
-    "bytes": (b"fields: {x: !!binary /w==}\n", "'x' is bytes, which cannot be stored"),
+    "bytes": (b"fields: {x: !!binary /w==}\n", "'x' has the tag !!binary, and tags are not read"),
     "not finite": (b"fields: {x: .nan}\n", "'x' is nan, which cannot be stored"),
     "half a character": (b'fields: {x: "\\ud83d"}\n', "'x' holds half a character: '\\ud83d'"),
     "circle": (b"fields: {x: &a [*a]}\n", "'x' contains itself by an anchor"),
@@ -150,13 +183,13 @@ BAD_FILES = {
     ),
     "key that is a number": (
         b"block_type_slug: a\nname: b\nmodel: c\nfields: {1: 2}\n",
-        "fields: the key 1 is not text",
+        "4: fields: the key 1 is not text",
     ),
     "key of Prefect": (
         b"block_type_slug: a\nname: b\nmodel: c\nfields: {block_type_slug: foo}\n",
         "fields: the key 'block_type_slug' belongs to Prefect",
     ),
-    "not UTF-8": ("name: é\n".encode("latin-1"), "not readable YAML"),
+    "not UTF-8": ("a: b\nname: é\n".encode("latin-1"), "2: not readable YAML: byte 0xe9 is not UTF-8. Save the file"),
     "no documents": (b"# nothing yet\n---\n", "holds no block documents"),
 }
 
@@ -193,15 +226,25 @@ def test_two_documents_of_one_name_are_refused(folder: Path) -> None:
 def test_model_is_found_beside_its_document(folder: Path) -> None:
     """A model's path is relative to the YAML file, not to the working directory; a name stays a name."""
     (folder / "a.yaml").write_text(
-        "block_type_slug: a\nname: one\nmodel: ../model.py:rain\n---\nblock_type_slug: a\nname: two\nmodel: rain\n"
+        "block_type_slug: a\nname: one\nmodel: ../model.py:rain\n---\n"
+        "block_type_slug: a\nname: two\nmodel: my.py_models:rain\n"
     )
-    expected = [str(folder.resolve() / "../model.py:rain"), "rain"]
+    expected = [str(folder.resolve() / "../model.py:rain"), "my.py_models:rain"]
     assert expected == [document.model for document in read_documents(folder)]
 
 
 BAD_CONTENTS = {
     "wrong type": ("block_type_slug: alias-kind-config\nname: bad\nmodel: plain\n", "is of type 'plain-kind-config'"),
-    "wrong value": (GOOD.format(name="bad", n_lags="many"), "n_lags: Input should be a valid integer"),
+    "wrong value": (GOOD.format(name="bad", n_lags="many"), "b.yaml:5: n_lags: Input should be a valid integer"),
+    "missing model": ("block_type_slug: a\nname: b\nmodel: gone.py:rain\n", "gone.py. Write the path of the model"),
+    "reference elsewhere": (
+        "block_type_slug: plain-kind-config\nname: bad\nmodel: plain\nfields:\n  x: [1, '${env:A}']\n",
+        "b.yaml:5: x.1: ${env:A} is a reference to a secret, but this is no secret field. Declare it as SecretStr",
+    ),
+    "no such reference": (
+        "block_type_slug: secret-kind-config\nname: bad\nmodel: secret\nfields: {token: '${vault:A}'}\n",
+        "token: that is no reference. As the whole value write one of ${env:NAME}",
+    ),
     "missing value": ("block_type_slug: required-kind-config\nname: bad\nmodel: required\n", "region: Field required"),
     "capitals in the name": (GOOD.format(name="Bad", n_lags=1), "the name 'Bad' is not usable"),
     "spaces in the name": (GOOD.format(name="bad name", n_lags=1), "the name 'bad name' is not usable"),

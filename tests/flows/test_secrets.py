@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import traceback
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from command_line import CommandLine, write_tables
+from prefect.blocks.system import Secret
+from prefect.events.worker import EventsWorker
+from prefect.logging.handlers import APILogWorker
 
 from chapkit_flows import Model, ModelConfig, load_model, open_resources
 from chapkit_flows.artifacts.codecs import load
 from chapkit_flows.configs.documents import load_config
-from chapkit_flows.errors import ValidationFailed
-from chapkit_flows.lineage.query import get_artifact, get_run
+from chapkit_flows.errors import ChapkitFlowsError, ValidationFailed
+from chapkit_flows.lineage.query import get_artifact, get_run, list_artifacts, list_runs
 
 FILE = Path(__file__).parent / "models/secretive.py"
 CANARY, NESTED = "canary-41b7", "canary-nested-9c2e"
@@ -106,3 +112,164 @@ def test_commands_get_the_secrets(server: str, home: Path, tables: dict[str, str
         assert expected == (folder / "seen.txt").read_text()
         assert "**********" == yaml.safe_load((folder / "config.yml").read_text())["token"]
     assert_nothing_written(home)
+
+
+ENVIRONMENT, IN_FILE, IN_BLOCK = "canary-environment-77d0", "canary-file-5ab3", "canary-block-e19f"
+BLOCK = "${secret-block:secretive-canary/password}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """A secret that is kept elsewhere."""
+
+    reference: str
+    value: str
+
+
+@pytest.fixture
+def kept(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Kept]:
+    """A secret of each kind, and a reference to it."""
+    monkeypatch.setenv("SECRETIVE_CANARY", ENVIRONMENT)
+    file = tmp_path / "canary.txt"
+    file.write_text(f"{IN_FILE}\n")
+    Secret(value={"password": IN_BLOCK, "port": 5432}).save("secretive-canary", overwrite=True)
+    return {
+        "env": Kept(reference="${env:SECRETIVE_CANARY}", value=ENVIRONMENT),
+        "file": Kept(reference=f"${{file:{file}}}", value=IN_FILE),
+        "secret-block": Kept(reference=BLOCK, value=IN_BLOCK),
+    }
+
+
+def save_reference(model: Model, kept: Kept, **values: Any) -> ModelConfig:
+    config = model.config(token=kept.reference, login={"user": "ana", "password": BLOCK}, **values)
+    config.save("with-references", overwrite=True)
+    return asyncio.run(load_config(model.config, "with-references"))
+
+
+def assert_no_canary(home: Path, said: str) -> None:
+    """No canary is in the store, the lineage database or anything that the Prefect server keeps; `said` is."""
+    APILogWorker.drain_all(timeout=30)
+    EventsWorker.drain_all(timeout=30)
+    folders = (home, Path(os.environ["PREFECT_HOME"]))
+    content = {file: file.read_bytes() for folder in folders for file in folder.rglob("*") if file.is_file()}
+    assert any(said.encode() in text for text in content.values())
+    for canary in (CANARY, NESTED, ENVIRONMENT, IN_FILE, IN_BLOCK):
+        assert [] == [file for file, text in content.items() if canary.encode() in text]
+
+
+KINDS = ["env", "file", "secret-block"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_reference_is_resolved_in_the_run_only(
+    kept: dict[str, Kept], home: Path, tables: dict[str, str], kind: str
+) -> None:
+    """The model sees what a reference leads to; the block, lineage and the server keep the reference."""
+    model, seen = secretive("secretive")
+    config = save_reference(model, kept[kind])
+    trained = model.train(config, tables["training"])
+    model.predict(trained.artifact_id, tables["historic"], tables["future"])
+    assert [(kept[kind].value, IN_BLOCK)] * 2 == seen
+    recorded = get_run(open_resources().database, trained.run_id).config
+    assert recorded is not None
+    assert (kept[kind].reference, BLOCK) == (recorded.content["token"], recorded.content["login"]["password"])
+    assert_no_canary(home, kept[kind].reference)
+
+
+def test_prediction_needs_no_saved_config_for_references(
+    kept: dict[str, Kept], home: Path, tables: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lineage keeps the reference, and a prediction sees the value that it leads to then."""
+    model, seen = secretive("secretive")
+    trained = model.train(model.config(token=kept["env"].reference), tables["training"])
+    monkeypatch.setenv("SECRETIVE_CANARY", "rotated-canary")
+    model.predict(trained.artifact_id, tables["historic"], tables["future"])
+    assert [(ENVIRONMENT, ""), ("rotated-canary", "")] == seen
+
+
+def test_commands_get_what_references_lead_to(
+    kept: dict[str, Kept], home: Path, tables: dict[str, str], tmp_path: Path
+) -> None:
+    """A command reads the values in config.yml; the workspace that is kept has them masked."""
+    model, _ = secretive("commanded")
+    config = save_reference(model, kept["file"])
+    real = config.values() | {"token": IN_FILE, "login": {"user": "ana", "password": IN_BLOCK}}
+    trained = model.train(config, tables["training"])
+    resources = open_resources()
+    artifact = get_artifact(resources.database, str(trained.artifact_id))
+    folder = load(resources.store, artifact, folder=tmp_path / "workspace")
+    expected = model.definition.namespace["digest"](yaml.safe_dump(real, allow_unicode=True, sort_keys=False))
+    assert expected == (folder / "seen.txt").read_text()
+    assert "**********" == yaml.safe_load((folder / "config.yml").read_text())["token"]
+    assert_no_canary(home, BLOCK)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["leaky", "leaky_check", "leaky_commands"])
+def test_failing_model_tells_no_secret(
+    kept: dict[str, Kept], home: Path, tables: dict[str, str], tmp_path: Path, name: str, kind: str
+) -> None:
+    """What a model raises, finds or prints has its secrets masked: in the error, its traceback, logs and artifacts."""
+    model, _ = secretive(name)
+    config = save_reference(model, kept[kind])
+    with pytest.raises(ChapkitFlowsError) as failure:
+        model.train(config, tables["training"])
+    told = "".join(traceback.format_exception(failure.value))
+    assert "**********" in str(failure.value)
+    assert [] == [canary for canary in (kept[kind].value, IN_BLOCK) if canary in told]
+    resources = open_resources()
+    assert "**********" in (list_runs(resources.database, limit=1)[0].error or "")
+    for artifact in list_artifacts(resources.database, kind="training_workspace"):
+        folder = load(resources.store, artifact, folder=tmp_path / artifact.id)
+        written = b"".join(file.read_bytes() for file in folder.rglob("*") if file.is_file())
+        assert b"**********" in written
+        assert [] == [canary for canary in (kept[kind].value, IN_BLOCK) if canary.encode() in written]
+    assert_no_canary(home, "**********")
+
+
+def test_traceback_of_a_failing_model_is_logged_masked(
+    kept: dict[str, Kept], home: Path, tables: dict[str, str]
+) -> None:
+    """The place where the model failed is still in the log, though its message held a secret."""
+    model, _ = secretive("leaky")
+    with pytest.raises(ChapkitFlowsError):
+        model.train(save_reference(model, kept["env"]), tables["training"])
+    assert_no_canary(home, "ConnectionError: https://ana:**********@example.org refused")
+
+
+UNRESOLVABLE = {
+    "unset": ("${env:SECRETIVE_ABSENT}", "the environment variable SECRETIVE_ABSENT is not set, or empty"),
+    "no file": ("${file:/nowhere/canary}", "No such file or directory. Mount the file"),
+    "no block": ("${secret-block:secretive-absent}", "there is no saved block secret/secretive-absent"),
+    "no key": ("${secret-block:secretive-canary/user}", "the block secret/secretive-canary has no key 'user'"),
+    "several values": ("${secret-block:secretive-canary}", "Name one: ${secret-block:secretive-canary/KEY}"),
+}
+
+
+@pytest.mark.parametrize(("reference", "reason"), UNRESOLVABLE.values(), ids=list(UNRESOLVABLE))
+def test_unresolvable_reference_stops_the_run_before_the_model(
+    kept: dict[str, Kept], home: Path, tables: dict[str, str], cli: CommandLine, reference: str, reason: str
+) -> None:
+    """A reference that leads to nothing fails the run by field and reference; `validate` finds it, too."""
+    model, seen = secretive("secretive")
+    with pytest.raises(ValidationFailed) as failure:
+        model.train(model.config(token=reference), tables["training"])
+    (found,) = failure.value.diagnostics
+    assert ("unresolved_reference", "config.token") == (found.code, found.field)
+    assert f"config.token is {reference}, which leads to nothing: " in found.message
+    assert reason in found.message
+    assert ([], "failed") == (seen, list_runs(open_resources().database, limit=1)[0].status)
+    given = ("--data", tables["training"], "--set", f"token={reference}", "--json")
+    checked = cli("validate", f"{FILE}:secretive", *given)
+    assert (2, ["unresolved_reference"]) == (checked.code, [one["code"] for one in checked.json["diagnostics"]])
+    assert_no_canary(home, "unresolved_reference")
+
+
+def test_reference_in_a_plain_field_is_refused(kept: dict[str, Kept], home: Path, tables: dict[str, str]) -> None:
+    """A value that would be shown and stored may not be a reference to a secret."""
+    model, seen = secretive("secretive")
+    with pytest.raises(
+        ValidationFailed, match=r"config.note: \$\{env:SECRETIVE_CANARY\} is a reference to a secret, but"
+    ):
+        model.train(model.config(note="${env:SECRETIVE_CANARY}"), tables["training"])
+    assert [] == seen

@@ -11,14 +11,17 @@ from command_line import model, write_tables
 from worlds import World
 
 from chapkit_flows import Resources, load_model, open_resources
+from chapkit_flows.configs.versions import config_version
 from chapkit_flows.errors import ChapkitFlowsError
+from chapkit_flows.flows.config_history import record_config
 from chapkit_flows.lineage import record
 from chapkit_flows.lineage.annotations import load_tags
 from chapkit_flows.lineage.assignments import Decision
+from chapkit_flows.lineage.configs import config_history
 from chapkit_flows.lineage.deletions import in_trash, record_deletions
 from chapkit_flows.lineage.dump import dump
 from chapkit_flows.lineage.engine import open_database
-from chapkit_flows.lineage.facts import Deletion
+from chapkit_flows.lineage.facts import Deletion, NewEntry
 from chapkit_flows.lineage.query import list_artifacts
 from chapkit_flows.refs import new_id, now
 from chapkit_flows.testing.facts import make_run
@@ -43,7 +46,13 @@ def test_lineage_of_real_runs_is_the_same(
     """After trainings, predictions, failures and a failed command every row comes back as it was."""
     tables = {name: str(path) for name, path in write_tables(tmp_path / "data").items()}
     mean, shell = load_model(model("mean")), load_model(model("shell"))
-    trained = mean.train(mean.config(samples=4), tables["training"], tables["geo"])
+    saved = mean.config(samples=4)
+    saved.save("recovered")
+    trained = mean.train(saved, tables["training"], tables["geo"])
+    saved.samples = 5
+    saved.save("recovered", overwrite=True)
+    mean.train(saved, tables["training"])
+    record_config(open_resources(), config_version(saved), NewEntry(origin="apply", author="ana", note="as in May"))
     mean.predict(trained.artifact_id, tables["historic"], tables["future"])
     commanded = shell.train(shell.config(), tables["training"])
     shell.predict(commanded.artifact_id, tables["historic"], tables["future"])
@@ -64,7 +73,10 @@ def test_lineage_of_real_runs_is_the_same(
     promote(resources, version, alias="champion", expected=None, decision=decision)
     made, lines = rebuilt(resources, tmp_path)
     assert sorted(dump(resources.database)) == sorted(lines)
-    assert (0, 0) == (rebuild(made).annotations, rebuild(made).registrations)
+    again = rebuild(made)
+    assert (0, 0, 0) == (again.annotations, again.configs, again.registrations)
+    history = config_history(made.database, saved.get_block_type_slug(), "recovered")
+    assert [(1, "run"), (2, "run"), (2, "apply")] == [(entry.number, entry.origin) for entry in history]
 
 
 def test_retried_run_is_the_same(server: str, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

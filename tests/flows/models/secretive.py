@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, SecretStr
 
-from chapkit_flows import FunctionalModelRunner, Model, ModelConfig, ShellModelRunner
+from chapkit_flows import Diagnostic, FunctionalModelRunner, Model, ModelConfig, ShellModelRunner
 from chapkit_flows.models.workspace import Project
 
 
@@ -54,6 +54,42 @@ commanded = Model(
     config=SecretiveConfig,
     runner=ShellModelRunner(
         f"{command} train", f"{command} predict", project=Project(folder=Path(__file__).parent, include=["nothing"])
+    ),
+)
+
+
+def raising(config, data, geo=None):
+    """Says in its error what it should keep to itself."""
+    try:
+        raise ConnectionError(f"https://ana:{config.login.password.get_secret_value()}@example.org refused")
+    except ConnectionError as error:
+        raise ValueError(f"cannot log in with {config.token.get_secret_value()!r}") from error
+
+
+def telling(config, data, geo=None):
+    """A finding that repeats a secret."""
+    return [Diagnostic.error("bad_token", f"the token {config.token.get_secret_value()} is not known")]
+
+
+PRINTING = """
+import pathlib, sys
+config = pathlib.Path("config.yml").read_text()
+print(config, flush=True)
+raise SystemExit("cannot log in: " + config)
+"""
+leaky = Model(name="leaky", config=SecretiveConfig, runner=FunctionalModelRunner(raising, on_predict))
+leaky_check = Model(
+    name="leaky-check",
+    config=SecretiveConfig,
+    runner=FunctionalModelRunner(on_train, on_predict, on_validate_train=telling),
+)
+leaky_commands = Model(
+    name="leaky-commands",
+    config=SecretiveConfig,
+    runner=ShellModelRunner(
+        f"{shlex.quote(sys.executable)} -S -E -c {shlex.quote(PRINTING)}",
+        "true",
+        project=Project(folder=Path(__file__).parent, include=["nothing"]),
     ),
 )
 

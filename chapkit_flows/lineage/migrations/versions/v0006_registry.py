@@ -10,7 +10,7 @@ from sqlalchemy.dialects import mysql
 from chapkit_flows.lineage.migrations.changes import create_index, create_table, drop_table
 
 revision = "0006"
-down_revision = "0004"
+down_revision = "0005"
 branch_labels = None
 depends_on = None
 
