@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Literal
+from importlib import import_module
+from typing import Any, Literal
 
 import numpy as np
-import scoringrules
 from numpy.typing import NDArray
 
 from chapkit_flows.errors import UnknownMetric
@@ -100,8 +100,15 @@ def _share(samples: NDArray[np.bool_]) -> Numbers:
     return share
 
 
+def _scoringrules() -> Any:
+    # It brings scipy, which takes a quarter of a second: no run that scores nothing must wait for it.
+    return import_module("scoringrules")
+
+
 def _ensemble_crps(truth: Numbers, samples: Numbers) -> Numbers:
-    result: Numbers = scoringrules.crps_ensemble(truth, samples, estimator="qd", sorted_ensemble=True, backend="numpy")
+    result: Numbers = _scoringrules().crps_ensemble(
+        truth, samples, estimator="qd", sorted_ensemble=True, backend="numpy"
+    )
     return np.asarray(result, dtype="float64").reshape(truth.shape)
 
 
@@ -151,7 +158,7 @@ def wis(forecasts: Forecasts) -> Numbers:
 
 def _interval_score(forecasts: Forecasts, alpha: float) -> Numbers:
     lower, upper = forecasts.quantile(alpha / 2), forecasts.quantile(1 - alpha / 2)
-    result = scoringrules.interval_score(forecasts.truth, lower, upper, alpha, backend="numpy")
+    result = _scoringrules().interval_score(forecasts.truth, lower, upper, alpha, backend="numpy")
     return np.asarray(result, dtype="float64").reshape(lower.shape)
 
 
