@@ -114,7 +114,7 @@ def resolve_reference(database: Database, reference: str) -> str:
         try:
             return find_version(database, name, alias).artifact_id
         except RegistryError as error:
-            raise _refusal("unknown_alias", f"{error} Or write {name}@{LATEST} for the newest training.") from error
+            raise _refusal("unknown_alias", f"{reference} names no version. Write {name}@{LATEST} for the newest training. {error}") from error
     run = latest_training(database, name)
     if run is None:
         raise _refusal(
