@@ -29,6 +29,7 @@ from chapkit_flows.flows.evaluations import publish_backtest
 from chapkit_flows.flows.folds import FoldForecast, FoldOrder, find_fit, find_forecast, fit_for_folds, forecast_fold
 from chapkit_flows.flows.results import BacktestResult
 from chapkit_flows.flows.runners import is_here
+from chapkit_flows.flows.secrets import with_secrets
 from chapkit_flows.flows.session import RunSession
 from chapkit_flows.lineage.facts import RunFact
 from chapkit_flows.models.contract import ModelContract
@@ -87,7 +88,8 @@ async def backtest(
             settings = with_horizon(config, horizon)
             table = await steps.load_data(run, data, role="data", config=settings)
             polygons = await steps.load_geo(run, geo) if geo else None
-            panel = await steps.validate_training(run, settings, table, polygons)
+            # The folds get the references, and look for what they lead to themselves, wherever they are done.
+            panel = await steps.validate_training(run, await with_secrets(model.name, settings), table, polygons)
             splits = await check_backtest(run, cuts, plan.strategy, panel)
             forecasts = await forecast_folds(run, settings, plan, splits)
             await score_folds(run, panel, splits, forecasts)
