@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import select
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -25,21 +26,43 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         0 when it is done; 2 when something the user can put right is wrong; 1 when a check (`doctor`, `fsck`,
-        `rehearse` …) finds a fault. Any other exception is a fault of this program and keeps its traceback.
+        `rehearse` …) finds a fault; 141 when whoever reads the output stops, as `head` does. Any other exception is
+        a fault of this program and keeps its traceback.
     """
+    try:
+        try:
+            return _run(sys.argv[1:] if arguments is None else arguments)
+        finally:
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        if not _silence():
+            raise
+        return 141
+
+
+def _silence() -> bool:
+    """Let output that nobody reads any more go nowhere, also what is written at exit; whether there is any."""
+    unread = [stream for stream in (sys.stdout, sys.stderr) if _is_unread(stream.fileno())]
+    for stream in unread:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    return bool(unread)
+
+
+def _is_unread(descriptor: int) -> bool:
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
+def _run(arguments: Sequence[str]) -> int:
     options = build_parser().parse_args(arguments)
     for name, value in EMBEDDED_DEFAULTS.items():
         os.environ.setdefault(name, value)
     if not options.verbose:
         os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
-    try:
-        return _run(options, sys.argv[1:] if arguments is None else arguments)
-    except KeyboardInterrupt:
-        print("Stopped.", file=sys.stderr)
-        return 130
-
-
-def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     try:
         _check_text(arguments)
         command: Callable[[argparse.Namespace], int] = _find_command(options.command)

@@ -214,7 +214,8 @@ async def score_folds(
         raise BacktestFailed(f"No forecast could be scored. {next(iter(failures.values()))}")
     table = pd.concat(scores, ignore_index=True)
     means = summarise(table).set_index("metric")["value"]
-    session.metrics |= {str(name): float(value) for name, value in means.items()}
+    # A forecast of one number has no intervals: what is not defined is left out.
+    session.metrics |= {str(name): float(value) for name, value in means.dropna().items()}
     done = [one for one in forecasts if isinstance(one, FoldForecast)]
     counts = (len(splits), sum(one.reused for one in done), len(failures))
     session.metrics |= dict(zip(_COUNTS, map(float, counts), strict=True))

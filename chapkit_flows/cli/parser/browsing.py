@@ -18,6 +18,7 @@ from chapkit_flows.cli.parser.options import (
 )
 
 KINDS = ("dataset", "training_workspace", "prediction", "prediction_workspace", "metrics", "plot", "report", "backtest")
+FLOWS = ("train", "retrain", "predict", "backtest")
 STATUSES = ("running", "completed", "failed", "cancelled", "crashed")
 
 
@@ -31,7 +32,7 @@ def add_browsing(commands: Commands) -> None:
 def _add_runs(commands: Commands) -> None:
     runs = add_group(commands, "runs", "what has run")
     listing = add_command(runs, "list", "browse:list_runs_", "list runs, newest first")
-    listing.add_argument("--flow", choices=("train", "retrain", "predict"))
+    listing.add_argument("--flow", choices=FLOWS)
     listing.add_argument("--model", metavar="NAME", help="runs of this model")
     listing.add_argument("--status", choices=STATUSES)
     add_where(listing, RUN_FIELDS)
