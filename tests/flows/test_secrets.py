@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import traceback
 from dataclasses import dataclass
@@ -174,6 +175,30 @@ def test_reference_is_resolved_in_the_run_only(
     assert recorded is not None
     assert (kept[kind].reference, BLOCK) == (recorded.content["token"], recorded.content["login"]["password"])
     assert_no_canary(home, kept[kind].reference)
+
+
+@pytest.mark.parametrize("task_runner", ["threads", "processes"])
+def test_folds_of_a_backtest_resolve_references(
+    kept: dict[str, Kept], home: Path, tables: dict[str, str], monkeypatch: pytest.MonkeyPatch, task_runner: str
+) -> None:
+    """Each fold sees what the references lead to, in whatever process; what is kept has the references."""
+    monkeypatch.setenv("PREFECT_INTEGRATIONS_CHAPKIT_FLOWS_TASK_RUNNER", task_runner)
+    monkeypatch.setenv("EXPECTED_DIGEST", hashlib.sha256(IN_FILE.encode()).hexdigest())
+    model, _ = secretive("knows")
+    config = save_reference(model, kept["file"])
+    result = model.backtest(config, tables["training"], plan={"periods": 2, "splits": 2})
+    assert {"done": 2, "reused": 0, "failed": 0} == result.folds
+    assert_no_canary(home, kept["file"].reference)
+
+
+def test_backtest_with_an_unresolvable_reference_stops_before_its_folds(
+    server: str, home: Path, tables: dict[str, str]
+) -> None:
+    """A reference that leads to nothing is one finding of the backtest, not a failure of each fold."""
+    model, seen = secretive("secretive")
+    with pytest.raises(ValidationFailed, match=r"SECRETIVE_ABSENT is not set"):
+        model.backtest(model.config(token="${env:SECRETIVE_ABSENT}"), tables["training"], plan={"splits": 2})
+    assert [] == seen
 
 
 def test_prediction_needs_no_saved_config_for_references(
