@@ -29,6 +29,7 @@ from chapkit_flows.flows.evaluations import publish_backtest
 from chapkit_flows.flows.folds import FoldForecast, FoldOrder, find_fit, find_forecast, fit_for_folds, forecast_fold
 from chapkit_flows.flows.results import BacktestResult
 from chapkit_flows.flows.runners import is_here
+from chapkit_flows.flows.secrets import with_secrets
 from chapkit_flows.flows.session import RunSession
 from chapkit_flows.lineage.facts import RunFact
 from chapkit_flows.models.contract import ModelContract
@@ -85,9 +86,10 @@ async def backtest(
     async with RunSession(model, "backtest", parameters, config=config) as run:
         if not run.done:
             settings = with_horizon(config, horizon)
+            revealed = await with_secrets(model.name, settings)
             table = await steps.load_data(run, data, role="data", config=settings)
             polygons = await steps.load_geo(run, geo) if geo else None
-            panel = await steps.validate_training(run, settings, table, polygons)
+            panel = await steps.validate_training(run, revealed, table, polygons)
             splits = await check_backtest(run, cuts, plan.strategy, panel)
             forecasts = await forecast_folds(run, settings, plan, splits)
             await score_folds(run, panel, splits, forecasts)
