@@ -86,10 +86,10 @@ async def backtest(
     async with RunSession(model, "backtest", parameters, config=config) as run:
         if not run.done:
             settings = with_horizon(config, horizon)
+            revealed = await with_secrets(model.name, settings)
             table = await steps.load_data(run, data, role="data", config=settings)
             polygons = await steps.load_geo(run, geo) if geo else None
-            # The folds get the references, and look for what they lead to themselves, wherever they are done.
-            panel = await steps.validate_training(run, await with_secrets(model.name, settings), table, polygons)
+            panel = await steps.validate_training(run, revealed, table, polygons)
             splits = await check_backtest(run, cuts, plan.strategy, panel)
             forecasts = await forecast_folds(run, settings, plan, splits)
             await score_folds(run, panel, splits, forecasts)
