@@ -292,8 +292,11 @@ def _add_registry(commands: Commands) -> None:
     register.add_argument("id", metavar="ID", help="the id that train printed")
     register.add_argument("--note", metavar="TEXT", default="", help="what should be known of it")
     _add_by(register)
-    promote = _add(models, "promote", "models:promote_model", "make a version the champion")
+    promote = _add(models, "promote", "promotions:promote_model", "make a version the champion")
     promote.add_argument("version", metavar="VERSION", help=version_help)
+    promote.add_argument(
+        "--gate", metavar="FILE", type=Path, help="rules as YAML that its backtest must pass beside the champion's"
+    )
     back = _add(models, "rollback", "models:roll_back_model", "give an alias back to the version that held it before")
     back.add_argument("model", metavar="MODEL", help="the name of the model")
     for parser in (promote, back):
