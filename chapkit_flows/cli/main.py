@@ -154,6 +154,11 @@ def _add_runs(commands: Commands) -> None:
     )
     backtest.add_argument("--window-length", metavar="N", type=int, help="periods of a sliding window")
 
+    score = _add(commands, "score", "evaluations:score", "score predictions with the truth that has come since")
+    score.add_argument("id", metavar="ID", nargs="?", help="a prediction; default: all of --model")
+    score.add_argument("--truth", metavar="URI", required=True, help=f"data with the truth: {URI_HELP}")
+    score.add_argument("--model", metavar="MODEL", help="the name of a model that was trained, or where it is now")
+
     validate = _add(commands, "validate", "runs:validate", "check inputs without running the model")
     validate.add_argument("model", metavar="MODEL", help=MODEL_HELP)
     validate.add_argument("--data", metavar="URI", help="training data, to check a training")
@@ -186,7 +191,7 @@ def _add_horizon(parser: argparse.ArgumentParser) -> None:
 def _add_browsing(commands: Commands) -> None:
     runs = _add_group(commands, "runs", "what has run")
     listing = _add(runs, "list", "browse:list_runs_", "list runs, newest first")
-    listing.add_argument("--flow", choices=("train", "retrain", "predict"))
+    listing.add_argument("--flow", choices=("train", "retrain", "predict", "backtest", "score"))
     listing.add_argument("--model", metavar="NAME", help="runs of this model")
     listing.add_argument("--status", choices=STATUSES)
     _add_where(listing, RUN_FIELDS)

@@ -15,9 +15,17 @@ from chapkit_flows.configs.block import ModelConfig
 from chapkit_flows.errors import InvalidModel
 from chapkit_flows.flows.backtest import BacktestPlan, backtest
 from chapkit_flows.flows.predict import predict
-from chapkit_flows.flows.results import BacktestResult, PredictResult, RetrainResult, TrainResult, ValidateResult
+from chapkit_flows.flows.results import (
+    BacktestResult,
+    PredictResult,
+    RetrainResult,
+    ScoreResult,
+    TrainResult,
+    ValidateResult,
+)
 from chapkit_flows.flows.retrain import retrain
 from chapkit_flows.flows.runners import make_task_runner
+from chapkit_flows.flows.score import score
 from chapkit_flows.flows.settle import settle_after
 from chapkit_flows.flows.train import train
 from chapkit_flows.flows.validate import validate
@@ -159,6 +167,23 @@ class Model(ModelContract):
         flow = self._flow("backtest", backtest_flow, config=self.config, plan=BacktestPlan)
         flow.task_runner = make_task_runner(self.entrypoint)
         return flow
+
+    @cached_property
+    def score(self) -> ModelFlow:
+        """The flow `(truth, prediction=None)`."""
+
+        async def score_flow(truth: str, prediction: str | None = None) -> ScoreResult:
+            """Score a prediction with the truth, or all predictions of the model whose truth has come.
+
+            The metrics are then those of the prediction; scoring again with more truth adds to them.
+
+            Args:
+                truth: Where the data with the truth is: a path, any fsspec URL, or artifact://ID. CSV or Parquet.
+                prediction: The id of a prediction; default: all of the model.
+            """
+            return await score(self, truth, prediction)
+
+        return self._flow("score", score_flow)
 
     @cached_property
     def validate(self) -> ModelFlow:

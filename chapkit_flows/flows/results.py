@@ -71,6 +71,28 @@ class BacktestResult(RunResult):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreResult:
+    """Predictions that were scored with the truth.
+
+    Attributes:
+        artifact_id: Of the scores, a row per prediction, place and period; None if none could be scored yet.
+        metrics: The mean of each metric over all rows.
+        predictions: How many were `scored`, are `waiting` for their truth, and `failed` to be scored.
+    """
+
+    run_id: str
+    status: str
+    artifact_id: str | None
+    flow_run_id: str | None
+    metrics: Mapping[str, float]
+    predictions: Mapping[str, int]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON types."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ValidateResult:
     """What validation found.
 
