@@ -14,6 +14,7 @@ from prefect.settings import get_current_settings
 from chapkit_flows.configs.block import ModelConfig
 from chapkit_flows.errors import InvalidModel
 from chapkit_flows.flows.backtest import BacktestPlan, backtest
+from chapkit_flows.flows.gating import RetrainGate
 from chapkit_flows.flows.predict import predict
 from chapkit_flows.flows.results import (
     BacktestResult,
@@ -103,7 +104,7 @@ class Model(ModelContract):
 
     @cached_property
     def retrain(self) -> ModelFlow:
-        """The flow `(config, data, geo=None, prediction_periods=None, force=False)`."""
+        """The flow `(config, data, geo=None, prediction_periods=None, force=False, gate=None)`; gate may be a mapping."""
 
         async def retrain_flow(
             config: ModelConfig,
@@ -111,6 +112,7 @@ class Model(ModelContract):
             geo: str | None = None,
             prediction_periods: int | None = None,
             force: bool = False,
+            gate: RetrainGate | None = None,
         ) -> RetrainResult:
             """Train the model if data, polygons, config or code are new; else keep the model in use, and say so.
 
@@ -120,11 +122,15 @@ class Model(ModelContract):
                 geo: Where the polygons are, as GeoJSON.
                 prediction_periods: How many periods ahead to predict; default: the config's.
                 force: Train even if nothing is new.
+                gate: What the new model must pass to become the champion; without one it is only the latest.
             """
+            done = await retrain(self, config, (data, geo), prediction_periods, force=force, gate=gate)
             # Prefect takes a state too: it becomes that of the run, and what it holds the result.
-            return cast(RetrainResult, await retrain(self, config, data, geo, prediction_periods, force=force))
+            return cast(RetrainResult, done)
 
-        return self._flow("retrain", retrain_flow, config=self.config)
+        flow = self._flow("retrain", retrain_flow, config=self.config, gate=RetrainGate | None)
+        flow.task_runner = make_task_runner(self.entrypoint)
+        return flow
 
     @cached_property
     def predict(self) -> ModelFlow:

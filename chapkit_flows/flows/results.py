@@ -37,13 +37,15 @@ class TrainResult(RunResult):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetrainResult(TrainResult):
-    """The model in use after a retraining.
+    """The newest model after a retraining.
 
     Attributes:
         is_new: Whether it was trained now; else nothing was new, and it is the one before.
+        promoted: Whether it passed the gate and is the champion now; None without a gate, or if nothing was new.
     """
 
     is_new: bool
+    promoted: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
