@@ -104,7 +104,7 @@ class Model(ModelContract):
 
     @cached_property
     def retrain(self) -> ModelFlow:
-        """The flow `(config, data, geo=None, prediction_periods=None, force=False, gate=None)`; gate may be a mapping."""
+        """The flow `(config, data, geo=None, prediction_periods=None, force=False, gate=None)`."""
 
         async def retrain_flow(
             config: ModelConfig,
