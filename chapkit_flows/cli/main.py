@@ -140,18 +140,12 @@ def _add_runs(commands: Commands) -> None:
     backtest.add_argument("--periods", metavar="N", type=int, help="periods ahead; default: the config's")
     backtest.add_argument("--splits", metavar="N", type=int, default=4, help="how many origins; default: %(default)s")
     backtest.add_argument("--stride", metavar="N", type=int, default=1, help="periods between origins; default: 1")
-    backtest.add_argument(
-        "--strategy", choices=("refit", "train_once", "update"), default="refit", help="default: %(default)s"
-    )
-    backtest.add_argument(
-        "--covariates",
-        choices=("observed", "climatology", "persistence"),
-        default="climatology",
-        help="what stands for the weather ahead (default: %(default)s)",
-    )
-    backtest.add_argument(
-        "--window", choices=("expanding", "sliding"), default="expanding", help="default: %(default)s"
-    )
+    for option, choices, text in (
+        ("--strategy", ("refit", "train_once", "update"), "what each origin trains"),
+        ("--covariates", ("climatology", "observed", "persistence"), "what stands for the weather ahead"),
+        ("--window", ("expanding", "sliding"), "of the periods to learn from"),
+    ):
+        backtest.add_argument(option, choices=choices, default=choices[0], help=f"{text}; default: %(default)s")
     backtest.add_argument("--window-length", metavar="N", type=int, help="periods of a sliding window")
 
     score = _add(commands, "score", "evaluations:score", "score predictions with the truth that has come since")
