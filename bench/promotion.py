@@ -1,4 +1,4 @@
-"""What a promotion costs: `python bench/promotion.py`. Vietnam's size: 57 places, 3 horizons, 4 folds; a gate of 3 rules.
+"""What a promotion costs: `python bench/promotion.py`. Vietnam's size: 57 places, 3 horizons, 4 folds; 3 rules.
 
 CPU time of this process; the first promotion, which loads the libraries, is told apart.
 """

@@ -1,4 +1,4 @@
-"""Run all benchmarks against one local Prefect server: python bench/run.py [flows|data|store|lineage|upkeep|scores|promotion ...]
+"""Run all benchmarks against one local Prefect server: python bench/run.py [flows|data|store|lineage|upkeep|scores ...]
 
 A part of one is named after a colon: `store:PART`, `lineage:graph`; `make bench PARTS="lineage:search store"`.
 """
