@@ -18,6 +18,7 @@ from chapkit_flows.flows import steps
 from chapkit_flows.flows.check import resolve_horizon
 from chapkit_flows.flows.gating import RetrainGate, find_drift, promote_or_keep, publish_decision, try_candidate
 from chapkit_flows.flows.results import RetrainResult
+from chapkit_flows.flows.secrets import with_secrets
 from chapkit_flows.flows.session import RunSession
 from chapkit_flows.flows.summary import publish_nothing_new
 from chapkit_flows.lineage.facts import RunFact
@@ -48,6 +49,7 @@ async def retrain(
     async with RunSession(model, "retrain", given, config=config) as run:
         if not run.done:
             settings = with_horizon(config, resolve_horizon(config, prediction_periods))
+            settings = await with_secrets(model.name, settings)
             table = await steps.load_data(run, data, role="data", config=settings)
             polygons = await steps.load_geo(run, geo) if geo else None
             current = None if force else await find_unchanged(run, settings)
