@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 BENCH = Path(__file__).parent
-ALL = ("flows", "cold_start", "data", "store", "lineage", "upkeep", "scores", "writers", "blocks")
+ALL = ("flows", "cold_start", "data", "store", "lineage", "upkeep", "scores", "writers", "blocks", "promotion")
 
 
 @contextmanager

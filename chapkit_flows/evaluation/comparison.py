@@ -160,11 +160,10 @@ def paired_rows(scores: pd.DataFrame, reference: pd.DataFrame, metric: str) -> t
     for frame, name in ((scores, "score"), (reference, "reference")):
         if metric not in frame.columns:
             raise EvaluationError(f"The scores have no column {metric!r}. Score the forecasts with it first.")
-        tables.append(frame[[*KEYS, metric]].rename(columns={metric: name}))
-    both = tables[0].merge(tables[1], on=KEYS, how="outer")
-    pairs = both.dropna(subset=["score", "reference"])
-    either = both[["score", "reference"]].notna().any(axis=1)
-    return pairs.sort_values(KEYS).reset_index(drop=True), int(either.sum()) - len(pairs)
+        tables.append(frame.loc[frame[metric].notna(), [*KEYS, metric]].rename(columns={metric: name}))
+    pairs = tables[0].merge(tables[1], on=KEYS)
+    unpaired = len(tables[0]) + len(tables[1]) - 2 * len(pairs)
+    return pairs.sort_values(KEYS).reset_index(drop=True), unpaired
 
 
 def summary_of(values: pd.Series[float], metric: Metric) -> float:

@@ -248,12 +248,11 @@ def _judge_better(rule: Better, pairs: pd.DataFrame, metric: Metric, counts: dic
 
 
 def _judge_places(rule: NoPlaceWorse, pairs: pd.DataFrame, metric: Metric, counts: dict[str, Any]) -> _Judgement:
-    losses: dict[str, float] = {}
-    for place, rows in pairs.groupby("location"):
-        value, other = summary_of(rows["score"], metric), summary_of(rows["reference"], metric)
-        skill = _skill(value, other)
-        # Against a champion without error any error is infinitely worse.
-        losses[str(place)] = -skill if skill is not None else math.inf
+    power = 2 if metric.summary == "root_mean_square" else 1
+    means = (pairs[["score", "reference"]] ** power).groupby(pairs["location"]).mean() ** (1 / power)
+    skills = {str(place): _skill(float(value), float(other)) for place, value, other in means.itertuples()}
+    # Against a champion without error any error is infinitely worse.
+    losses = {place: -skill if skill is not None else math.inf for place, skill in skills.items()}
     worse = {place: loss for place, loss in losses.items() if loss > rule.by}
     place, loss = max(losses.items(), key=lambda item: item[1])
     message = (
