@@ -11,6 +11,7 @@ from chapkit_flows.cli.runs import find_model
 from chapkit_flows.cli.server import recorded_run, run_here, watched
 from chapkit_flows.errors import ChapkitFlowsError
 from chapkit_flows.evaluation.metrics import METRICS
+from chapkit_flows.flows.skill import SKILL
 
 _SHOWN = ("crps", "crps_log1p", "wis", "mae", "rmse", "coverage_50", "coverage_90", "bias")
 
@@ -23,7 +24,8 @@ def backtest(options: argparse.Namespace) -> int:
 
     async def work() -> Any:
         config = await read_config(model, options)
-        plan = {name: getattr(options, name) for name in names}
+        plan = {name: getattr(options, name) for name in names} | {"pictures": options.pictures}
+        plan |= {} if options.baselines else {"baselines": ()}
         flow: Any = watched(model.backtest, begun)
         return await flow(config, options.data, options.geo, plan)
 
@@ -37,6 +39,13 @@ def backtest(options: argparse.Namespace) -> int:
         titles = {metric.name: f"{metric.title} ({metric.unit})" for metric in METRICS}
         rows = [(titles[name], f"{result.metrics[name]:.4g}") for name in _SHOWN if name in result.metrics]
         print_table(("metric", "mean"), rows)
+        skills = [(name, value) for name, value in result.metrics.items() if name.startswith(SKILL)]
+        if skills:
+            print_line("")
+            print_table(
+                ("CRPS skill against", "right of 0 is better"),
+                [(name.removeprefix(SKILL).replace("_", " "), f"{value:+.1%}") for name, value in skills],
+            )
         folds = result.folds
         told = f"{folds['done']} done, {folds['reused']} of them before, {folds['failed']} failed"
         print_facts([("Folds", told), ("Scores", result.artifact_id), ("Run", result.run_id)])

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from chapkit_flows import __version__
+from chapkit_flows.cli.evaluation_options import add_comparing, add_plan
 from chapkit_flows.errors import ChapkitFlowsError, DataError
 
 MODEL_HELP = "path/to/file.py:name, package.module:name, or the name of an installed model"
@@ -94,6 +95,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_runs(commands)
     _add_browsing(commands)
+    add_comparing(_add, commands)
     _add_registry(commands)
     _add_operations(commands)
     _add_upkeep(commands)
@@ -137,22 +139,7 @@ def _add_runs(commands: Commands) -> None:
     backtest.add_argument("--data", metavar="URI", required=True, help=f"data with the truth: {URI_HELP}")
     _add_geo(backtest)
     _add_config(backtest)
-    backtest.add_argument("--periods", metavar="N", type=int, help="periods ahead; default: the config's")
-    backtest.add_argument("--splits", metavar="N", type=int, default=4, help="how many origins; default: %(default)s")
-    backtest.add_argument("--stride", metavar="N", type=int, default=1, help="periods between origins; default: 1")
-    backtest.add_argument(
-        "--strategy", choices=("refit", "train_once", "update"), default="refit", help="default: %(default)s"
-    )
-    backtest.add_argument(
-        "--covariates",
-        choices=("observed", "climatology", "persistence"),
-        default="climatology",
-        help="what stands for the weather ahead (default: %(default)s)",
-    )
-    backtest.add_argument(
-        "--window", choices=("expanding", "sliding"), default="expanding", help="default: %(default)s"
-    )
-    backtest.add_argument("--window-length", metavar="N", type=int, help="periods of a sliding window")
+    add_plan(backtest)
 
     validate = _add(commands, "validate", "runs:validate", "check inputs without running the model")
     validate.add_argument("model", metavar="MODEL", help=MODEL_HELP)
