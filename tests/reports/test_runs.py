@@ -7,21 +7,14 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from finished import run_with
 
 from chapkit_flows.lineage.facts import Edge, RunFact
 from chapkit_flows.refs import ArtifactRef
 from chapkit_flows.reports.causes import explain
 from chapkit_flows.reports.datasets import describe_changes
 from chapkit_flows.reports.runs import Subject, compare_subjects
-from chapkit_flows.testing.facts import make_artifact, make_code, make_config, make_run, make_training
-
-
-def run_with(**changes: Any) -> RunFact:
-    """A training that has ended."""
-    reference, outcome = make_run(), make_training()
-    values = {name: getattr(outcome, name) for name in outcome.__dataclass_fields__ if name != "readings"}
-    told = {name: getattr(reference, name) for name in reference.__dataclass_fields__}
-    return RunFact(**(told | values | changes))
+from chapkit_flows.testing.facts import make_artifact, make_code, make_config
 
 
 def subject(name: str, run: RunFact) -> Subject:
