@@ -38,6 +38,7 @@ from chapkit_flows.flows.folds import (
 from chapkit_flows.flows.pictures import draw_pictures, read_shown
 from chapkit_flows.flows.results import BacktestResult
 from chapkit_flows.flows.runners import is_here
+from chapkit_flows.flows.secrets import with_secrets
 from chapkit_flows.flows.session import RunSession
 from chapkit_flows.flows.skill import BASELINES, Baseline, score_baselines
 from chapkit_flows.lineage.facts import RunFact
@@ -99,9 +100,10 @@ async def backtest(
     async with RunSession(model, "backtest", parameters, config=config) as run:
         if not run.done:
             settings = with_horizon(config, horizon)
+            revealed = await with_secrets(model.name, settings)
             table = await steps.load_data(run, data, role="data", config=settings)
             polygons = await steps.load_geo(run, geo) if geo else None
-            panel = await steps.validate_training(run, settings, table, polygons)
+            panel = await steps.validate_training(run, revealed, table, polygons)
             splits = await check_backtest(run, cuts, plan.strategy, panel)
             forecasts = await forecast_folds(run, settings, plan, splits)
             await score_folds(run, panel, splits, forecasts)
@@ -222,7 +224,8 @@ async def score_folds(
         raise BacktestFailed(f"No forecast could be scored. {next(iter(failures.values()))}")
     table = pd.concat(scores, ignore_index=True)
     means = summarise(table).set_index("metric")["value"]
-    session.metrics |= {str(name): float(value) for name, value in means.items()}
+    # A forecast of one number has no intervals: what is not defined is left out.
+    session.metrics |= {str(name): float(value) for name, value in means.dropna().items()}
     done = [one for one in forecasts if isinstance(one, FoldForecast)]
     counts = (len(splits), sum(one.reused for one in done), len(failures))
     session.metrics |= dict(zip(_COUNTS, map(float, counts), strict=True))

@@ -21,7 +21,7 @@ from chapkit_flows.artifacts.store import Store
 from chapkit_flows.artifacts.trees import MEDIA_TYPE as TREE
 from chapkit_flows.artifacts.trees import list_tree
 from chapkit_flows.configs.block import ModelConfig
-from chapkit_flows.configs.secrets import restore_secrets
+from chapkit_flows.configs.secrets import restore_secrets, reveal
 from chapkit_flows.configs.versions import config_version, restore_config
 from chapkit_flows.data.geo import read_geo
 from chapkit_flows.data.panels import check_panel
@@ -267,12 +267,19 @@ def _artifact_of(saved: Saved) -> ArtifactRef:
 
 
 def _model_of(order: FoldOrder) -> tuple[ModelContract, ModelConfig]:
+    """The model, and its config with the values that its references lead to: they are nowhere but in this process."""
     model = load_model(order.model) if isinstance(order.model, str) else order.model
-    if isinstance(order.config, ModelConfig):
-        return model, order.config
-    assert issubclass(model.config, ModelConfig)
-    config = restore_config(order.config, model.config)
-    return model, asyncio.run(restore_secrets(config, order.config))
+    return model, asyncio.run(_config_of(model, order.config))
+
+
+async def _config_of(model: ModelContract, config: ModelConfig | ConfigRef) -> ModelConfig:
+    if not isinstance(config, ModelConfig):
+        assert issubclass(model.config, ModelConfig)
+        config = await restore_secrets(restore_config(config, model.config), config)
+    found = await reveal(config)
+    if found.findings:
+        raise ValidationFailed(found.findings)
+    return found.config
 
 
 def _read_inputs(

@@ -15,6 +15,7 @@ from chapkit_flows.configs.versions import with_horizon
 from chapkit_flows.flows import steps
 from chapkit_flows.flows.check import resolve_horizon
 from chapkit_flows.flows.results import RetrainResult
+from chapkit_flows.flows.secrets import with_secrets
 from chapkit_flows.flows.session import RunSession
 from chapkit_flows.flows.summary import publish_nothing_new
 from chapkit_flows.lineage.facts import RunFact
@@ -40,6 +41,7 @@ async def retrain(
     async with RunSession(model, "retrain", given, config=config) as run:
         if not run.done:
             settings = with_horizon(config, resolve_horizon(config, prediction_periods))
+            settings = await with_secrets(model.name, settings)
             table = await steps.load_data(run, data, role="data", config=settings)
             polygons = await steps.load_geo(run, geo) if geo else None
             current = None if force else await find_unchanged(run, settings)

@@ -1,6 +1,7 @@
 """Models whose config has secrets; they note what they are given, and keep none of it."""
 
 import hashlib
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -58,6 +59,22 @@ commanded = Model(
 )
 
 
+def strict_train(config, data, geo=None):
+    """Refuses a reference in the place of its value."""
+    for secret in (config.token, config.login.password):
+        if secret.get_secret_value().startswith("$"):
+            raise ValueError("the token is a reference")
+    return {"mean": 1.0}
+
+
+def strict_predict(config, model, historic, future, geo=None):
+    strict_train(config, historic)
+    return future[["time_period", "location"]].assign(prediction=model["mean"])
+
+
+strict = Model(name="strict", config=SecretiveConfig, runner=FunctionalModelRunner(strict_train, strict_predict))
+
+
 def raising(config, data, geo=None):
     """Says in its error what it should keep to itself."""
     try:
@@ -96,3 +113,12 @@ leaky_commands = Model(
 
 def digest(text):
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def knowing(config, data, geo=None):
+    """Trains only where the secret is the one whose digest EXPECTED_DIGEST says."""
+    assert os.environ["EXPECTED_DIGEST"] == hashlib.sha256(config.token.get_secret_value().encode()).hexdigest()
+    return {"mean": 1.0}
+
+
+knows = Model(name="knows", config=SecretiveConfig, runner=FunctionalModelRunner(knowing, on_predict))
