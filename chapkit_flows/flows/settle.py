@@ -63,12 +63,12 @@ async def settle(
         httpx.HTTPError: The Prefect server does not answer.
     """
     suspects = await asyncio.to_thread(running_before, resources.database, now()) if runs is None else runs
-    settled = []
+    settled: list[RunFact] = []
     if suspects:
         async with get_client() as client:
             for run in suspects:
                 state = await _find_end(client, run, silent_for)
-                fact = state and await asyncio.to_thread(_record, resources, run, state)
+                fact = None if state is None else await asyncio.to_thread(_record, resources, run, state)
                 if fact is not None:
                     settled.append(fact)
     return settled
