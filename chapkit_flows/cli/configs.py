@@ -196,6 +196,16 @@ def _find(database: Database, text: str, find_saved: Callable[[str, str], Found 
     return found
 
 
+def find_config(database: Database, text: str) -> tuple[str, ConfigRef]:
+    """The label and the content of what a text names; of a name alone as it was last recorded.
+
+    Raises:
+        ConfigNotFound: There is none, or more than one.
+    """
+    found = _find(database, text, _last_recorded)
+    return found.label, found.ref
+
+
 def _last_recorded(block_type: str, name: str) -> Found | None:
     database = open_resources().database
     entries = config_history(database, block_type, name)

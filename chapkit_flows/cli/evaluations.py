@@ -13,6 +13,7 @@ from chapkit_flows.cli.server import recorded_run, run_here, watched
 from chapkit_flows.errors import ChapkitFlowsError, ModelNotFound
 from chapkit_flows.evaluation.metrics import METRICS
 from chapkit_flows.flows.model import Model
+from chapkit_flows.flows.skill import SKILL
 from chapkit_flows.lineage.query import latest_training, producer
 from chapkit_flows.resources import open_facts
 
@@ -27,7 +28,8 @@ def backtest(options: argparse.Namespace) -> int:
 
     async def work() -> Any:
         config = await read_config(model, options)
-        plan = {name: getattr(options, name) for name in names}
+        plan = {name: getattr(options, name) for name in names} | {"pictures": options.pictures}
+        plan |= {} if options.baselines else {"baselines": ()}
         flow: Any = watched(model.backtest, begun)
         return await flow(config, options.data, options.geo, plan)
 
@@ -39,6 +41,13 @@ def backtest(options: argparse.Namespace) -> int:
         print_json(result.to_dict())
     else:
         _print_means(result.metrics)
+        skills = [(name, value) for name, value in result.metrics.items() if name.startswith(SKILL)]
+        if skills:
+            print_line("")
+            print_table(
+                ("CRPS skill against", "right of 0 is better"),
+                [(name.removeprefix(SKILL).replace("_", " "), f"{value:+.1%}") for name, value in skills],
+            )
         folds = result.folds
         told = f"{folds['done']} done, {folds['reused']} of them before, {folds['failed']} failed"
         print_facts([("Folds", told), ("Scores", result.artifact_id), ("Run", result.run_id)])

@@ -233,6 +233,14 @@ def map_spec(
     )
 
 
+def composed_spec(specs: Sequence[Spec]) -> Spec:
+    """Several charts below each other, as one picture; each keeps its own colours and legend."""
+    parts = [{name: value for name, value in spec.items() if name not in ("$schema", "config")} for spec in specs]
+    # As far apart as a title needs, and each scale for its own chart.
+    independent = {"color": "independent", "x": "independent", "y": "independent"}
+    return _whole({"vconcat": parts, "spacing": 40, "resolve": {"scale": independent}})
+
+
 def _feature(feature: Mapping[str, Any], values: Mapping[Any, float]) -> Spec:
     place = str(feature.get("id"))
     score = values.get(place)

@@ -26,11 +26,21 @@ from chapkit_flows.evaluation.splits import Split, SplitPlan, Strategy, Window, 
 from chapkit_flows.flows import steps
 from chapkit_flows.flows.check import errors_first, has_errors, resolve_horizon
 from chapkit_flows.flows.evaluations import publish_backtest
-from chapkit_flows.flows.folds import FoldForecast, FoldOrder, find_fit, find_forecast, fit_for_folds, forecast_fold
+from chapkit_flows.flows.folds import (
+    FoldForecast,
+    FoldOrder,
+    find_fit,
+    find_forecast,
+    fit_for_folds,
+    forecast_fold,
+    identify,
+)
+from chapkit_flows.flows.pictures import draw_pictures, read_shown
 from chapkit_flows.flows.results import BacktestResult
 from chapkit_flows.flows.runners import is_here
 from chapkit_flows.flows.secrets import with_secrets
 from chapkit_flows.flows.session import RunSession
+from chapkit_flows.flows.skill import BASELINES, Baseline, score_baselines
 from chapkit_flows.lineage.facts import RunFact
 from chapkit_flows.models.contract import ModelContract
 from chapkit_flows.refs import ArtifactRef, Diagnostic, new_id
@@ -60,6 +70,10 @@ class BacktestPlan(BaseModel):
     window_length: int | None = Field(
         default=None, description="Periods of a sliding window; of an expanding one the fewest for the first fold."
     )
+    baselines: tuple[Baseline, ...] = Field(
+        default=BASELINES, description="Which baselines to score on the same folds, to tell the skill against them."
+    )
+    pictures: bool = Field(default=True, description="Draw forecasts, calibration, scores by horizon and skill.")
 
     def cut(self, horizon: int) -> SplitPlan:
         """How to cut a panel into splits.
@@ -93,9 +107,11 @@ async def backtest(
             splits = await check_backtest(run, cuts, plan.strategy, panel)
             forecasts = await forecast_folds(run, settings, plan, splits)
             await score_folds(run, panel, splits, forecasts)
+            await score_baselines(run, horizon, (panel, splits), plan.baselines)
+            if plan.pictures:
+                await draw_pictures(run, panel, polygons)
             await steps.record(run)
-        scores = await read_scores(run)
-        await publish_backtest(run.fact, scores)
+        await publish_backtest(run.fact, await asyncio.to_thread(read_shown, run.resources.store, run.fact))
         return _result(run.fact)
 
 
@@ -145,18 +161,12 @@ def _order(session: RunSession, config: ModelConfig, plan: BacktestPlan, split: 
             f"The model {model.name} stands in no file, so that no other process can load it. "
             "Write it to a file, or set task_runner to threads."
         )
-    code = model.code_version
     return FoldOrder(
         model=model if here else str(model.entrypoint),
         config=config if here else config_version(config),
         data=given["data"],
         geo=given.get("geo"),
-        identity={
-            "model": model.name,
-            "contract": model.digest,
-            "config": config_version(config).digest,
-            "code": [code.git_commit, code.patch_digest, code.source_digest],
-        },
+        identity=identify(model, config),
         split=split,
         learn=split.train_periods,
         covariates=plan.covariates,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import html
 
 import pandas as pd
@@ -10,23 +11,27 @@ from prefect.artifacts import acreate_markdown_artifact
 from chapkit_flows.evaluation.metrics import METRICS
 from chapkit_flows.evaluation.scores import summarise
 from chapkit_flows.flows.markdown import digits, folded, html_table, plain, table
+from chapkit_flows.flows.pictures import PICTURES, Shown
+from chapkit_flows.flows.skill import skills_of
 from chapkit_flows.flows.summary import artifact_key, facts_table
 from chapkit_flows.lineage.facts import RunFact
 
+SKILL_METRICS = ("crps", "crps_log1p", "wis", "mae")
 _BY = ("crps", "wis", "mae", "coverage_90")
 
 
-async def publish_backtest(run: RunFact, scores: pd.DataFrame) -> None:
+async def publish_backtest(run: RunFact, shown: Shown) -> None:
     """Publish a markdown artifact: how good the forecasts were: overall, by horizon and by place."""
     await acreate_markdown_artifact(
-        markdown=describe_backtest(run, scores),
+        markdown=describe_backtest(run, shown),
         key=artifact_key(run.model, run.flow),
         description="How good the forecasts from past origins were",
     )
 
 
-def describe_backtest(run: RunFact, scores: pd.DataFrame) -> str:
+def describe_backtest(run: RunFact, shown: Shown) -> str:
     """The markdown of a backtest."""
+    scores = shown.scores
     given = run.parameters
     failed = run.output("scores").metadata.get("failed", {})
     excluded = int((scores["excluded"] != "").sum())
@@ -40,6 +45,11 @@ def describe_backtest(run: RunFact, scores: pd.DataFrame) -> str:
     if failed:
         rows = [[plain(origin), plain(reason)] for origin, reason in failed.items()]
         parts += [f"### {len(failed)} folds failed", table(("Origin", "Why"), rows)]
+    if shown.baselines:
+        parts += ["### Skill against the baselines", _skill(shown)]
+    for role, picture in shown.pictures.items():
+        encoded = base64.b64encode(picture).decode()
+        parts += [f"### {PICTURES[role]}", f"![{PICTURES[role]}](data:image/png;base64,{encoded})"]
     parts += ["### By periods ahead", _by(scores, "horizon", "Periods ahead")]
     places = _pivot(scores, "location")
     head = ["Place", *places.columns]
@@ -73,6 +83,21 @@ def _overall(scores: pd.DataFrame) -> str:
         if metric.name in means.index and not metric.name.startswith("pit_")
     ]
     return table(("Metric", "Mean", "Unit", "Rows"), rows)
+
+
+def _skill(shown: Shown) -> str:
+    """How much better than each baseline, on the folds that both have: 0.1 is a tenth better."""
+    by_metric = {metric: skills_of(shown.scores, shown.baselines, metric) for metric in SKILL_METRICS}
+    titles = {metric.name: metric.title for metric in METRICS}
+    rows = []
+    for name in by_metric["crps"]:
+        (crps,) = by_metric["crps"][name].rows
+        cells = [(compared[name].rows[0].skill if name in compared else None) for compared in by_metric.values()]
+        chance = plain(crps.note) if crps.p_value is None else f"{crps.p_value:.2g}"
+        shares = ["" if skill is None else f"{skill:+.1%}" for skill in cells]
+        rows.append([plain(name.replace("_", " ")), digits(crps.reference_mean), *shares, chance])
+    head = ["Baseline", "Its CRPS", *(f"Skill in {titles[metric]}" for metric in by_metric), "p of the CRPS"]
+    return table(head, rows)
 
 
 def _by(scores: pd.DataFrame, column: str, title: str) -> str:

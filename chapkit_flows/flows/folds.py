@@ -22,7 +22,7 @@ from chapkit_flows.artifacts.trees import MEDIA_TYPE as TREE
 from chapkit_flows.artifacts.trees import list_tree
 from chapkit_flows.configs.block import ModelConfig
 from chapkit_flows.configs.secrets import restore_secrets, reveal
-from chapkit_flows.configs.versions import restore_config
+from chapkit_flows.configs.versions import config_version, restore_config
 from chapkit_flows.data.geo import read_geo
 from chapkit_flows.data.panels import check_panel
 from chapkit_flows.data.periods import season_of
@@ -116,10 +116,30 @@ def forecast_fold(order: FoldOrder) -> FoldForecast:
     Raises:
         ChapkitFlowsError: The model failed, or gave no forecast that can be scored.
     """
-    store = open_artifacts(ChapkitFlowsSettings())
-    saved, seconds, reused = _once(store, order.key("forecast"), lambda: _forecast(store, order))
-    get_run_logger().info("%s the forecast from %s", "Reused" if reused else "Made", order.split.origin)
+    done = do_fold(open_artifacts(ChapkitFlowsSettings()), order)
+    get_run_logger().info("%s the forecast from %s", "Reused" if done.reused else "Made", order.split.origin)
+    return done
+
+
+def do_fold(store: Store, order: FoldOrder) -> FoldForecast:
+    """What the task does, in this thread and unseen by Prefect: for folds that cost less than a task.
+
+    Raises:
+        ChapkitFlowsError: The model failed, or gave no forecast that can be scored.
+    """
+    saved, seconds, reused = once(store, order.key("forecast"), lambda: _forecast(store, order))
     return FoldForecast(split=order.split, saved=saved, reused=reused, seconds=seconds)
+
+
+def identify(model: ModelContract, config: ModelConfig) -> dict[str, Any]:
+    """What the forecasts of a model depend on, beside data and split: digests of config, code and contract."""
+    code = model.code_version
+    return {
+        "model": model.name,
+        "contract": model.digest,
+        "config": config_version(config).digest,
+        "code": [code.git_commit, code.patch_digest, code.source_digest],
+    }
 
 
 @task(
@@ -135,7 +155,7 @@ def fit_for_folds(order: FoldOrder) -> Saved:
         ChapkitFlowsError: The model failed.
     """
     store = open_artifacts(ChapkitFlowsSettings())
-    return _once(store, order.key("fit"), lambda: _fit(store, order))[0]
+    return once(store, order.key("fit"), lambda: _fit(store, order))[0]
 
 
 def find_forecast(store: Store, order: FoldOrder) -> FoldForecast | None:
@@ -159,7 +179,7 @@ def _known(store: Store, key: str) -> tuple[Saved, float] | None:
         return None  # it was not done yet, or its traces are damaged
 
 
-def _once(store: Store, key: str, work: Callable[[], tuple[Saved, float]]) -> tuple[Saved, float, bool]:
+def once(store: Store, key: str, work: Callable[[], tuple[Saved, float]]) -> tuple[Saved, float, bool]:
     """Do a piece of work unless its result is in the store; the manifest is written after the bytes."""
     known = _known(store, key)
     if known is not None:

@@ -6,6 +6,7 @@ import argparse
 
 from chapkit_flows import __version__
 from chapkit_flows.cli.parser.browsing import add_browsing
+from chapkit_flows.cli.parser.comparing import add_comparing
 from chapkit_flows.cli.parser.evaluating import add_evaluating
 from chapkit_flows.cli.parser.operations import add_operations
 from chapkit_flows.cli.parser.registry import add_registry
@@ -25,6 +26,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_running(commands)
     add_evaluating(commands)
     add_browsing(commands)
+    add_comparing(commands)
     add_registry(commands)
     add_operations(commands)
     add_upkeep(commands)

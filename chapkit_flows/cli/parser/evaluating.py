@@ -22,6 +22,10 @@ def add_evaluating(commands: Commands) -> None:
     ):
         backtest.add_argument(option, choices=choices, default=choices[0], help=f"{text}; default: %(default)s")
     backtest.add_argument("--window-length", metavar="N", type=int, help="periods of a sliding window")
+    backtest.add_argument(
+        "--no-baselines", dest="baselines", action="store_false", help="do not score the baselines on the same folds"
+    )
+    backtest.add_argument("--no-pictures", dest="pictures", action="store_false", help="draw no pictures")
 
     score = add_command(commands, "score", "evaluations:score", "score predictions with the truth that has come since")
     score.add_argument("id", metavar="ID", nargs="?", help="a prediction; default: all of --model")
