@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from chapkit_flows.upkeep.registry import assign, promote, register, remove_alias
-
 from chapkit_flows import Resources
 from chapkit_flows.artifacts.codecs import FolderCodec
 from chapkit_flows.artifacts.manifests import artifact_manifest
