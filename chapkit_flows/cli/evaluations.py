@@ -37,6 +37,7 @@ def backtest(options: argparse.Namespace) -> int:
         titles = {metric.name: f"{metric.title} ({metric.unit})" for metric in METRICS}
         rows = [(titles[name], f"{result.metrics[name]:.4g}") for name in _SHOWN if name in result.metrics]
         print_table(("metric", "mean"), rows)
+        print_line("")
         folds = result.folds
         told = f"{folds['done']} done, {folds['reused']} of them before, {folds['failed']} failed"
         print_facts([("Folds", told), ("Scores", result.artifact_id), ("Run", result.run_id)])
