@@ -45,9 +45,10 @@ def backtest(options: argparse.Namespace) -> int:
         if skills:
             print_line("")
             print_table(
-                ("CRPS skill against", "right of 0 is better"),
+                ("CRPS skill against", "more than 0 is better"),
                 [(name.removeprefix(SKILL).replace("_", " "), f"{value:+.1%}") for name, value in skills],
             )
+        print_line("")
         folds = result.folds
         told = f"{folds['done']} done, {folds['reused']} of them before, {folds['failed']} failed"
         print_facts([("Folds", told), ("Scores", result.artifact_id), ("Run", result.run_id)])

@@ -57,7 +57,7 @@ def show_model(options: argparse.Namespace) -> int:
         training = None if run is None else run.to_dict()
         print_json(version.to_dict() | {"aliases": aliases, "training": training})
         return 0
-    facts = [
+    facts: list[tuple[str, object]] = [
         ("Version", version.name),
         ("Aliases", ", ".join(aliases)),
         ("Trained model", version.artifact_id),
@@ -67,9 +67,9 @@ def show_model(options: argparse.Namespace) -> int:
     ]
     if run is not None:
         facts.append(("Training run", run.id))
-        facts += [("Config", f"{key} = {value}") for key, value in flatten(run.config.content if run.config else {})]
+        facts += [("Config", " "), *flatten(run.config.content)] if run.config else []
         facts += [(f"Read as {edge.role}", edge.artifact.id) for edge in run.inputs]
-    print_facts([(title, value) for title, value in facts if value])
+    print_facts([(title, value) for title, value in facts if value != ""])
     return 0
 
 

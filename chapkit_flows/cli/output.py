@@ -72,6 +72,8 @@ def flatten(facts: Mapping[str, Any], depth: int = 1) -> Iterator[tuple[str, obj
             yield from flatten(value, depth + 1)
         elif isinstance(value, list) and not any(isinstance(item, Mapping | list) for item in value):
             yield f"{'  ' * depth}{name}", ", ".join(map(str, value)) or "none"
+        elif isinstance(value, list) and all(isinstance(item, Mapping) for item in value):
+            yield from flatten({f"{name}.{number}": item for number, item in enumerate(value, 1)}, depth)
         else:
             yield f"{'  ' * depth}{name}", value
 

@@ -80,7 +80,8 @@ def _overall(scores: pd.DataFrame) -> str:
     rows = [
         [metric.title, digits(means["value"][metric.name]), metric.unit, str(means["n"][metric.name])]
         for metric in METRICS
-        if metric.name in means.index and not metric.name.startswith("pit_")
+        # A forecast of one number has no intervals: what no row has a score of is left out.
+        if metric.name in means.index and means["n"][metric.name] and not metric.name.startswith("pit_")
     ]
     return table(("Metric", "Mean", "Unit", "Rows"), rows)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 import re
 from collections.abc import Sequence
 from itertools import groupby
@@ -10,7 +11,9 @@ from typing import Any
 
 
 def digits(value: Any) -> str:
-    """Three significant digits, and never fewer than the whole part has: `0.00123`, `12.3`, `12345`."""
+    """Three significant digits, and never fewer than the whole part has: `0.00123`, `12.3`, `12345`; a dash for NaN."""
+    if math.isnan(value):
+        return "-"
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
@@ -43,7 +46,8 @@ def code(text: str) -> str:
 
 def plain(text: str) -> str:
     """Free text outside a code span, in which nothing is markup."""
-    return re.sub(r"([\\`*_\[\]<>&~#])", r"\\\1", text)
+    # The first UI shows a backslash in the text of a link; within a word an underscore needs none.
+    return re.sub(r"([\\`*\[\]<>&~#]|(?<!\w)_|_(?!\w))", r"\\\1", text)
 
 
 def cell(text: str) -> str:

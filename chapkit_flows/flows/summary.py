@@ -168,7 +168,7 @@ def facts_table(run: RunFact, parent: RunFact | None) -> str:
     """What a run was made from, as a table."""
     rows = [("Run", f"`{run.id}`" + (_run_link(run) or " (this page)"))]
     if run.config is not None:
-        values = [code(f"{key} = {value}") for key, value in run.config.content.items()]
+        values = [code(f"{key} = {_value(key, value)}") for key, value in run.config.content.items()]
         head = f"{_config_name(run.config)}, version `{short(run.config.digest)}`"
         rows.append(("Config", "<br>".join([head, *values])))
     rows += [(_role(edge), _artifact_cell(edge, run)) for edge in run.inputs]
@@ -221,6 +221,11 @@ def _code_text(code: CodeVersion) -> str:
     return (
         f"not in a git repository; file `{short(code.source_digest)}`" if code.source_digest else "interactive session"
     )
+
+
+def _value(key: str, value: Any) -> Any:
+    """What a config holds; of its rules, which would fill the page, the codes."""
+    return ", ".join(str(rule["code"]) for rule in value) if key == "validation_rules" else value
 
 
 def _packages(run: RunFact) -> str:

@@ -77,7 +77,7 @@ def test_shows_where_a_version_came_from(cli: CommandLine, registered: list[str]
     """A version shows its training, its config and the data behind it."""
     shown = cli("models", "show", "rain@1").out
     run: Any = cli("models", "show", "rain@1", "--json").json["training"]
-    for words in (registered[0], run["id"], "n_lags = 3", run["inputs"][0]["artifact"]["id"], "by ana"):
+    for words in (registered[0], run["id"], "\n  n_lags       3\n", run["inputs"][0]["artifact"]["id"], "by ana"):
         assert words in shown
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from chapkit_flows import Model, load_model, open_resources
 from chapkit_flows.artifacts.codecs import load
 from chapkit_flows.artifacts.trees import list_tree
 from chapkit_flows.errors import BacktestFailed, EvaluationError, InvalidSetting, TooFewPeriods, ValidationFailed
+from chapkit_flows.flows.evaluations import describe_backtest
 from chapkit_flows.lineage.query import get_artifact, get_run
 
 TRIED = MODELS.with_name("tried.py")
@@ -180,6 +182,17 @@ def test_cluster_that_does_not_answer(tried: Model, data: Path, monkeypatch: pyt
     other = _fresh(tried)
     with pytest.raises(InvalidSetting, match=r"127\.0\.0\.1:9 does not answer"):
         other.backtest(other.config(), str(data), plan={"periods": 2, "splits": 2})
+
+
+def test_what_is_not_defined_is_left_out(data: Path, server: str) -> None:
+    """A forecast of one number has no intervals: the run, its result and its page say nothing of them."""
+    model = load_model(f"{MODELS}:mean")
+    assert isinstance(model, Model)
+    result = model.backtest(model.config(samples=1), str(data), plan={"periods": 2, "splits": 2})
+    run = get_run(open_resources().database, result.run_id)
+    assert {"crps", "mae"} <= set(result.metrics)
+    assert all(math.isfinite(value) for value in run.metrics.values())
+    assert "nan" not in describe_backtest(run, frame_of(result.artifact_id))
 
 
 def _fresh(model: Model) -> Model:

@@ -130,6 +130,21 @@ def test_artifact_uri_shows_the_name_of_the_dataset(prediction: RunFact) -> None
     assert "training.csv" == replace(prediction, parameters={"historic": uri}).name_of(prediction.inputs[0])
 
 
+def test_link_has_no_backslash_in_a_name_of_a_file(training: RunFact) -> None:
+    """The first UI shows a backslash in the text of a link as it is."""
+    with temporary_settings({PREFECT_UI_URL: UI}):
+        text = summarise(replace(training, flow_run_name="rain · laos_subset.csv"))
+    assert "[rain · laos_subset.csv](http" in text
+
+
+def test_rules_of_a_config_are_named(training: RunFact) -> None:
+    """The rules of a config, which would fill the page, appear by their codes."""
+    assert training.config is not None
+    rules = [{"code": "few_lags", "check": "n_lags < 3"}, {"code": "known", "check": "n_lags > 0"}]
+    config = replace(training.config, content={"validation_rules": rules})
+    assert "`validation_rules = few_lags, known`" in summarise(replace(training, config=config))
+
+
 def test_facts_table_has_a_head(training: RunFact) -> None:
     """The table of facts says what its columns hold, and a bar in a value does not end a cell."""
     lines = _part(summarise(training), "Made from").splitlines()
@@ -152,7 +167,7 @@ def test_names_of_runs_are_no_markup(training: RunFact) -> None:
     """The name of a run may hold what ends a link."""
     with temporary_settings({PREFECT_UI_URL: UI}):
         text = summarise(replace(training, flow_run_name="a_b](c) <d>"))
-    assert rf"[a\_b\](c) \<d\>]({UI}/runs/flow-run/of-train)" in text
+    assert rf"[a_b\](c) \<d\>]({UI}/runs/flow-run/of-train)" in text
 
 
 def test_training_says_how_to_predict(training: RunFact) -> None:
