@@ -213,12 +213,12 @@ class RegistryContract:
         change = replace(
             promote(database, second, expected=3), id=new_id(), number=2, previous=None, sequence=1, moment=past(1)
         )
-        assert 2 == registry.restore_registry(database, [earlier], [(change, earlier.id)])
+        assert registry.restore_registry(database, [earlier], [(change, earlier.id)]) == 2
         in_order = [one.id for one in registry.scan_versions(database, "rain")]
         assert [earlier.id, first.id, second.id, third.id] == in_order
-        assert [(None, 1), (1, 4), (4, 3)] == list(map(_numbers, registry.assignments(database, "rain")))
+        assert list(map(_numbers, registry.assignments(database, "rain"))) == [(None, 1), (1, 4), (4, 3)]
         assert second.artifact_id == registry.find_version(database, "rain", "champion").artifact_id
-        assert 0 == registry.restore_registry(database, [earlier], [(change, earlier.id)])
+        assert registry.restore_registry(database, [earlier], [(change, earlier.id)]) == 0
 
 
 def _numbers(change: Assignment) -> tuple[int | None, int | None]:
