@@ -4,20 +4,31 @@ from __future__ import annotations
 
 from chapkit_flows.lineage import registry
 from chapkit_flows.lineage.assignments import Assignment, Decision, ModelVersion
+from chapkit_flows.lineage.deletions import find_deletion, get_usable
 from chapkit_flows.resources import Resources
 
 REGISTRY = "registry"
 
 
 def register(resources: Resources, artifact_id: str, *, by: str, note: str = "") -> ModelVersion:
-    """As `lineage.registry.register`, with a manifest."""
+    """As `lineage.registry.register`, with a manifest.
+
+    Raises:
+        ArtifactDeleted: The model is in the trash.
+    """
+    _check_kept(resources, artifact_id)
     version = registry.register(resources.database, artifact_id, by=by, note=note)
     _keep(resources, version.id, version, None)
     return version
 
 
 def assign(resources: Resources, version: ModelVersion, *, alias: str, decision: Decision) -> Assignment:
-    """As `lineage.registry.assign`, with a manifest."""
+    """As `lineage.registry.assign`, with a manifest.
+
+    Raises:
+        ArtifactDeleted: The model is in the trash: nobody could predict with it.
+    """
+    _check_kept(resources, version.artifact_id)
     change = registry.assign(resources.database, version, alias=alias, decision=decision)
     _keep(resources, change.id, version, change)
     return change
@@ -33,7 +44,12 @@ def remove_alias(resources: Resources, model: str, *, alias: str, decision: Deci
 def promote(
     resources: Resources, version: ModelVersion, *, alias: str, expected: int | None, decision: Decision
 ) -> Assignment:
-    """As `lineage.registry.promote`, with a manifest."""
+    """As `lineage.registry.promote`, with a manifest.
+
+    Raises:
+        ArtifactDeleted: The model is in the trash: nobody could predict with it.
+    """
+    _check_kept(resources, version.artifact_id)
     change = registry.promote(resources.database, version, alias=alias, expected=expected, decision=decision)
     _keep(resources, change.id, version, change)
     return change
@@ -44,6 +60,11 @@ def rollback(resources: Resources, model: str, *, alias: str, decision: Decision
     change = registry.rollback(resources.database, model, alias=alias, decision=decision)
     _keep(resources, change.id, registry.find_version(resources.database, model, str(change.number)), change)
     return change
+
+
+def _check_kept(resources: Resources, artifact_id: str) -> None:
+    if find_deletion(resources.database, artifact_id.strip().upper()[:26]) is not None:
+        get_usable(resources.database, artifact_id)
 
 
 def _keep(resources: Resources, name: str, version: ModelVersion | None, change: Assignment | None) -> None:
