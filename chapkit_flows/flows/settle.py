@@ -68,10 +68,9 @@ async def settle(
         async with get_client() as client:
             for run in suspects:
                 state = await _find_end(client, run, silent_for)
-                fact = state and await asyncio.to_thread(_record, resources, run, state)
-                if fact is not None:
-                    settled.append(fact)
-    return settled
+                if state is not None:
+                    settled.append(await asyncio.to_thread(_record, resources, run, state))
+    return [run for run in settled if run is not None]
 
 
 async def settle_after(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
