@@ -22,15 +22,17 @@ from rich.table import Table
 
 from chapkit_flows.errors import ChapkitFlowsError, DataError, InvalidSetting, ValidationFailed
 from chapkit_flows.lineage.facts import RunFact
+from chapkit_flows.lineage.json_text import finite
 from chapkit_flows.refs import ArtifactRef, Diagnostic
 
 _SETTINGS = "PREFECT_INTEGRATIONS_CHAPKIT_FLOWS_"
+_WIDEST = 10_000
 _STYLES = {"error": "bold red", "failed": "bold red", "warning": "yellow", "completed": "green", "running": "cyan"}
 
 
 def print_json(value: Mapping[str, Any]) -> None:
     """Print one JSON object on stdout."""
-    print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    print(json.dumps(finite(value), indent=2, ensure_ascii=False, default=str, allow_nan=False))
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -41,7 +43,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
         table.add_column(column, no_wrap=whole, overflow="fold")
     for row in rows:
         table.add_row(*(_styled(cell) for cell in row))
-    console_of(sys.stdout).print(table)
+    _print(table)
 
 
 def print_facts(facts: Iterable[tuple[str, object]]) -> None:
@@ -51,7 +53,15 @@ def print_facts(facts: Iterable[tuple[str, object]]) -> None:
     table.add_column(overflow="fold")
     for name, value in facts:
         table.add_row(escape(name), _styled(value))
-    console_of(sys.stdout).print(table)
+    _print(table)
+
+
+def _print(table: Table) -> None:
+    """Print a table on stdout, without the spaces that Rich puts at the ends of lines."""
+    console = console_of(sys.stdout)
+    with console.capture() as captured:
+        console.print(table)
+    print("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
 def flatten(facts: Mapping[str, Any], depth: int = 1) -> Iterator[tuple[str, object]]:
@@ -178,10 +188,16 @@ def describe_artifact(artifact: ArtifactRef, name: str = "") -> str:
     return " · ".join(parts)
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        # Rich would leave with 1, which says here that a check found a fault.
+        raise BrokenPipeError
+
+
 def console_of(stream: Any) -> Console:
     """A console on a stream, as wide as its screen."""
     # Output that goes to a file or a pipe is not wrapped to a guess of a screen.
-    return Console(file=stream, width=None if stream.isatty() else 200, soft_wrap=False)
+    return _Console(file=stream, width=None if stream.isatty() else _WIDEST, soft_wrap=False)
 
 
 def _styled(cell: object) -> str:

@@ -247,31 +247,33 @@ def _artifact_of(saved: Saved) -> ArtifactRef:
 
 
 def _model_of(order: FoldOrder) -> tuple[ModelContract, ModelConfig]:
-    """The model, and the config with its secret values, which no order carries from process to process."""
+    """The model, and its config with the values that its references lead to: they are nowhere but in this process."""
     model = load_model(order.model) if isinstance(order.model, str) else order.model
-    if isinstance(order.config, ModelConfig):
-        config = order.config
-    else:
+    return model, asyncio.run(_config_of(model, order.config))
+
+
+async def _config_of(model: ModelContract, config: ModelConfig | ConfigRef) -> ModelConfig:
+    if not isinstance(config, ModelConfig):
         assert issubclass(model.config, ModelConfig)
-        restored = restore_config(order.config, model.config)
-        config = asyncio.run(restore_secrets(restored, order.config))
-    found = asyncio.run(reveal(config))
+        config = await restore_secrets(restore_config(config, model.config), config)
+    found = await reveal(config)
     if found.findings:
         raise ValidationFailed(found.findings)
-    return model, found.config
+    return found.config
 
 
 def _read_inputs(
     store: Store, order: FoldOrder, required: tuple[str, ...], target: str
 ) -> tuple[pd.DataFrame, Geo | None]:
-    return _read_table(store, order.data.digest, order.data.media_type, (*required, target)), (
+    return read_dataset(store, order.data.digest, order.data.media_type, (*required, target)), (
         _read_polygons(store, order.geo.digest) if order.geo else None
     )
 
 
 # Folds that are done in one process read the same table: it is parsed once, and no fold may change it.
 @lru_cache(maxsize=2)
-def _read_table(store: Store, digest: str, media_type: str, numeric: tuple[str, ...]) -> pd.DataFrame:
+def read_dataset(store: Store, digest: str, media_type: str, numeric: tuple[str, ...]) -> pd.DataFrame:
+    """A dataset from the store, checked as it was when it came."""
     with store.open(digest) as file:
         frame = read_table(file, media_type=media_type, numeric=numeric, name="data")
     panel, findings = check_panel(frame, role="data", required=(), target=None)

@@ -17,7 +17,7 @@ def dump_json(value: Any, *, sort_keys: bool = False) -> str:
     try:
         return json.dumps(value, default=_plain, allow_nan=False, sort_keys=sort_keys)
     except ValueError:
-        return json.dumps(_finite(json.loads(json.dumps(value, default=_plain))), sort_keys=sort_keys)
+        return json.dumps(finite(json.loads(json.dumps(value, default=_plain))), sort_keys=sort_keys)
 
 
 def _plain(value: Any) -> Any:
@@ -26,9 +26,10 @@ def _plain(value: Any) -> Any:
     return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """A JSON value without NaN and infinities, which JSON does not have: they become texts."""
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return json.dumps(value) if isinstance(value, float) and not math.isfinite(value) else value

@@ -19,9 +19,9 @@ from chapkit_flows.errors import BackupNotFound, DigestMismatch, ObjectMissing
 from chapkit_flows.lineage.configs import MANIFESTS
 from chapkit_flows.lineage.dump import dump, load_dump
 from chapkit_flows.refs import new_id, now
+from chapkit_flows.registry import REGISTRY
 from chapkit_flows.resources import Resources
 from chapkit_flows.upkeep.annotations import ANNOTATIONS
-from chapkit_flows.upkeep.registry import REGISTRY
 from chapkit_flows.upkeep.trash import FOLDER
 
 FORMAT = 1

@@ -27,9 +27,9 @@ from chapkit_flows.lineage.query import consumers, find_dataset, get_artifact
 from chapkit_flows.lineage.record import restore_runs
 from chapkit_flows.lineage.registry import restore_registry
 from chapkit_flows.refs import Diagnostic
+from chapkit_flows.registry import REGISTRY
 from chapkit_flows.resources import Resources
 from chapkit_flows.upkeep.annotations import ANNOTATIONS
-from chapkit_flows.upkeep.registry import REGISTRY
 from chapkit_flows.upkeep.trash import FOLDER
 
 _PAGE = 200

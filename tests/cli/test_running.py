@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -30,6 +31,22 @@ finally:
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert "sample-data" in ended.stdout
     assert "[]\n" == ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "unbuffered"),
+    [(["--help"], ""), (["runs", "list"], "1"), (["runs", "list", "--json"], ""), (["runs", "show", "x"], "1")],
+)
+def test_reader_that_stops_reading_is_no_error(home: Path, arguments: list[str], unbuffered: str) -> None:
+    """Output into a pipe that nobody reads ends the command quietly, as the shell expects it."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    both = {"stdout": writing, "stderr": writing if arguments[-1] == "x" else subprocess.PIPE}
+    program = [sys.executable, "-m", "chapkit_flows.cli.main", *arguments]
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    ended = subprocess.run(program, **both, text=True, timeout=60, env=environment)
+    os.close(writing)
+    assert (141, "") == (ended.returncode, ended.stderr or "")
 
 
 @pytest.mark.parametrize("command", ["train", "predict", "validate", "lineage", "sample-data", "doctor"])

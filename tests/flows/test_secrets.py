@@ -176,6 +176,16 @@ def test_reference_is_resolved_in_the_run_only(
     assert_no_canary(home, kept[kind].reference)
 
 
+def test_backtest_with_an_unresolvable_reference_stops_before_its_folds(
+    server: str, home: Path, tables: dict[str, str]
+) -> None:
+    """A reference that leads to nothing is one finding of the backtest, not a failure of each fold."""
+    model, seen = secretive("secretive")
+    with pytest.raises(ValidationFailed, match=r"SECRETIVE_ABSENT is not set"):
+        model.backtest(model.config(token="${env:SECRETIVE_ABSENT}"), tables["training"], plan={"splits": 2})
+    assert [] == seen
+
+
 @pytest.mark.parametrize("runner", ["threads", "processes"])
 def test_every_flow_resolves_references(
     kept: dict[str, Kept], home: Path, tables: dict[str, str], monkeypatch: pytest.MonkeyPatch, runner: str

@@ -29,10 +29,10 @@ from chapkit_flows.lineage.facts import Deletion, NewEntry
 from chapkit_flows.lineage.query import list_artifacts
 from chapkit_flows.lineage.registry import assignments, scan_versions
 from chapkit_flows.refs import new_id, now
+from chapkit_flows.registry import promote, register
 from chapkit_flows.testing.facts import make_run
 from chapkit_flows.upkeep.annotations import add_note, remove_tags, set_tags
 from chapkit_flows.upkeep.recovery import rebuild
-from chapkit_flows.upkeep.registry import promote, register
 from chapkit_flows.upkeep.rehearsal import rehearse
 from chapkit_flows.upkeep.trash import delete, restore
 

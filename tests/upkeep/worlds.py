@@ -20,10 +20,10 @@ from chapkit_flows.lineage.assignments import Decision
 from chapkit_flows.lineage.engine import open_database
 from chapkit_flows.lineage.facts import Edge, NewEntry, Outcome, RunFact
 from chapkit_flows.refs import ArtifactRef, new_id
+from chapkit_flows.registry import assign, promote, register, remove_alias
 from chapkit_flows.testing.facts import make_code, make_config, make_run
 from chapkit_flows.upkeep.annotations import add_note, set_tags
 from chapkit_flows.upkeep.integrity import Scope, check
-from chapkit_flows.upkeep.registry import assign, promote, register, remove_alias
 
 DAY = 24 * 3600.0
 

@@ -1,6 +1,7 @@
 """Models whose config has secrets; they note what they are given, and keep none of it."""
 
 import hashlib
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -112,3 +113,12 @@ leaky_commands = Model(
 
 def digest(text):
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def knowing(config, data, geo=None):
+    """Trains only where the secret is the one whose digest EXPECTED_DIGEST says."""
+    assert os.environ["EXPECTED_DIGEST"] == hashlib.sha256(config.token.get_secret_value().encode()).hexdigest()
+    return {"mean": 1.0}
+
+
+knows = Model(name="knows", config=SecretiveConfig, runner=FunctionalModelRunner(knowing, on_predict))
