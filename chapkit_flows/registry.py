@@ -18,7 +18,7 @@ def register(resources: Resources, artifact_id: str, *, by: str, note: str = "")
     """
     _check_kept(resources, artifact_id)
     version = registry.register(resources.database, artifact_id, by=by, note=note)
-    _keep(resources, version.id, version, None)
+    _keep(resources, version.model)
     return version
 
 
@@ -30,14 +30,14 @@ def assign(resources: Resources, version: ModelVersion, *, alias: str, decision:
     """
     _check_kept(resources, version.artifact_id)
     change = registry.assign(resources.database, version, alias=alias, decision=decision)
-    _keep(resources, change.id, version, change)
+    _keep(resources, version.model)
     return change
 
 
 def remove_alias(resources: Resources, model: str, *, alias: str, decision: Decision) -> Assignment:
     """As `lineage.registry.remove_alias`, with a manifest."""
     change = registry.remove_alias(resources.database, model, alias=alias, decision=decision)
-    _keep(resources, change.id, None, change)
+    _keep(resources, model)
     return change
 
 
@@ -51,14 +51,14 @@ def promote(
     """
     _check_kept(resources, version.artifact_id)
     change = registry.promote(resources.database, version, alias=alias, expected=expected, decision=decision)
-    _keep(resources, change.id, version, change)
+    _keep(resources, version.model)
     return change
 
 
 def rollback(resources: Resources, model: str, *, alias: str, decision: Decision) -> Assignment:
     """As `lineage.registry.rollback`, with a manifest."""
     change = registry.rollback(resources.database, model, alias=alias, decision=decision)
-    _keep(resources, change.id, registry.find_version(resources.database, model, str(change.number)), change)
+    _keep(resources, model)
     return change
 
 
@@ -67,10 +67,20 @@ def _check_kept(resources: Resources, artifact_id: str) -> None:
         get_usable(resources.database, artifact_id)
 
 
-def _keep(resources: Resources, name: str, version: ModelVersion | None, change: Assignment | None) -> None:
-    """Write a version, or a change of an alias and the version that it points to, under a name of its own.
+def _keep(resources: Resources, model: str) -> None:
+    """Write what has no manifest yet; also what a process has recorded that died before it wrote this.
 
-    So nobody writes over what another has written, even with a new database that knows nothing of it.
+    Each version, and each change of an alias with the version that it points to, has a document of its own: so nobody
+    writes over what another has written, even with a new database that knows nothing of it.
     """
-    document = {"version": version and version.to_dict(), "assignment": change and change.to_dict()}
-    resources.store.write_manifest(f"{REGISTRY}/{name}", document)
+    there = set(resources.store.manifest_names(REGISTRY))
+    versions = {version.number: version for version in registry.scan_versions(resources.database, model)}
+    things: list[tuple[str, ModelVersion | None, Assignment | None]] = [
+        (version.id, version, None) for version in versions.values()
+    ]
+    for change in registry.assignments(resources.database, model):
+        things.append((change.id, versions.get(change.number) if change.number else None, change))
+    for key, version, change in things:
+        if f"{REGISTRY}/{key}" not in there:
+            document = {"version": version and version.to_dict(), "assignment": change and change.to_dict()}
+            resources.store.write_manifest(f"{REGISTRY}/{key}", document)
