@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from chapkit_flows.lineage import registry
 from chapkit_flows.lineage.assignments import Assignment, Decision, ModelVersion
 from chapkit_flows.lineage.deletions import find_deletion, get_usable
@@ -75,12 +77,12 @@ def _keep(resources: Resources, model: str) -> None:
     """
     there = set(resources.store.manifest_names(REGISTRY))
     versions = {version.number: version for version in registry.scan_versions(resources.database, model)}
-    things: list[tuple[str, ModelVersion | None, Assignment | None]] = [
-        (version.id, version, None) for version in versions.values()
-    ]
+    documents: dict[str, dict[str, Any]] = {
+        version.id: {"version": version.to_dict(), "assignment": None} for version in versions.values()
+    }
     for change in registry.assignments(resources.database, model):
-        things.append((change.id, versions.get(change.number) if change.number else None, change))
-    for key, version, change in things:
+        target = versions.get(change.number) if change.number is not None else None
+        documents[change.id] = {"version": target and target.to_dict(), "assignment": change.to_dict()}
+    for key, document in documents.items():
         if f"{REGISTRY}/{key}" not in there:
-            document = {"version": version and version.to_dict(), "assignment": change and change.to_dict()}
             resources.store.write_manifest(f"{REGISTRY}/{key}", document)
