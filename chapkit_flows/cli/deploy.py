@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import difflib
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from chapkit_flows.cli.prefect_yaml import Entry, PrefectYaml, Schedule
 from chapkit_flows.cli.runs import find_model
 from chapkit_flows.cli.server import run_here
 from chapkit_flows.configs.documents import load_config
+from chapkit_flows.data.sources import mask_uri
 from chapkit_flows.errors import InvalidDeployment
 from chapkit_flows.flows.model import Model
 from chapkit_flows.flows.training import LATEST
@@ -32,6 +34,7 @@ from chapkit_flows.flows.training import LATEST
 DEFAULT_POOL = "forecasts"
 # A second run waits: it finds what the first has trained, and that nothing is new.
 ONE_AT_A_TIME = {"limit": 1, "collision_strategy": "ENQUEUE"}
+_PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]+@")
 _INPUTS = {"train": ("data", "geo"), "retrain": ("data", "geo"), "predict": ("historic", "future", "geo")}
 _NEEDED = {"train": ("data",), "retrain": ("data",), "predict": ("historic", "future")}
 _DESCRIPTIONS = {
@@ -125,6 +128,11 @@ def _check_inputs(options: argparse.Namespace) -> None:
         uri = given[name]
         if uri is not None and "://" not in uri and not (root / Path(uri).expanduser()).exists():
             say(f"warning: --{name} {uri} is not there now, seen from {root.resolve()}: there the runs look for it.")
+        if uri is not None and _PASSWORD.search(uri):
+            say(
+                f"warning: --{name} {mask_uri(uri)} holds a password, which anybody can read in {options.file} and in "
+                "Prefect's UI. Give it to the workers by the environment variables of the storage instead."
+            )
 
 
 def _make_entry(model: Model, options: argparse.Namespace, document: PrefectYaml, schedule: Schedule | None) -> Entry:

@@ -19,6 +19,7 @@ from chapkit_flows.cli.selection import chosen_artifacts, confirm, has_filter, s
 from chapkit_flows.errors import UpkeepError
 from chapkit_flows.lineage.deletions import in_trash, list_deletions
 from chapkit_flows.lineage.engine import Database
+from chapkit_flows.lineage.registry import holders, version_of
 from chapkit_flows.refs import Diagnostic
 from chapkit_flows.resources import open_facts, open_resources
 from chapkit_flows.upkeep import backups, bulk, trash
@@ -45,6 +46,8 @@ def delete(options: argparse.Namespace) -> int:
         steps = bulk.delete(open_resources(), batches, actor=author_of(options), reason=options.reason)
         return show_steps(steps, options, doing, total=found.matched)
     made = trash.delete(open_resources(), options.ids, actor=author_of(options), reason=options.reason)
+    for deletion in made:
+        _warn_of_aliases(database, deletion.artifact_id)
     if options.json:
         print_json({"deleted": [deletion.artifact_id for deletion in made]})
         return 0
@@ -52,6 +55,14 @@ def delete(options: argparse.Namespace) -> int:
     if made:
         print_line(f"Bring back with:\n  chapkit-flows artifacts restore {' '.join(one.artifact_id for one in made)}")
     return 0
+
+
+def _warn_of_aliases(database: Database, artifact_id: str) -> None:
+    version = version_of(database, artifact_id)
+    for alias, change in holders(database, version.model).items() if version else ():
+        if version and change.number == version.number:
+            name = f"{version.model}@{alias}"
+            say(f"warning: {version.name} is {alias}: predictions with {name} are refused now.")
 
 
 def _kept(database: Database, batch: Sequence[Thing]) -> set[str]:

@@ -17,6 +17,7 @@ from chapkit_flows.errors import ChapkitFlowsError
 from chapkit_flows.flows.session import RunSession
 from chapkit_flows.flows.summary import artifact_key
 from chapkit_flows.lineage.query import last_metric
+from chapkit_flows.models.masking import Mask
 from chapkit_flows.models.progress import Report, watching
 from chapkit_flows.settings import ChapkitFlowsSettings
 
@@ -25,20 +26,21 @@ _ALMOST = 95.0  # per cent: how far an estimate may go
 
 
 @asynccontextmanager
-async def showing_progress(session: RunSession, metric: str) -> AsyncIterator[None]:
+async def showing_progress(session: RunSession, metric: str, mask: Mask) -> AsyncIterator[None]:
     """Show how far the model's code has come, if it runs for more than a few seconds; a short run pays nothing.
 
     The model may say so itself (`report_progress`); else the time that the last run took is the measure.
 
     Args:
         metric: Under which the run records how long that took: `fit_seconds` or `predict_seconds`.
+        mask: Takes the secrets out of what the model says.
     """
     every = ChapkitFlowsSettings().progress_seconds
     if not every:
         yield
         return
     report = Report()
-    bar = _Bar(session, metric, report)
+    bar = _Bar(session, metric, report, mask)
     with watching(report):
         moving = asyncio.create_task(bar.move(every))
         completed = False
@@ -54,8 +56,9 @@ async def showing_progress(session: RunSession, metric: str) -> AsyncIterator[No
 class _Bar:
     """The progress artifact of a run: made when it is first worth a look."""
 
-    def __init__(self, session: RunSession, metric: str, report: Report) -> None:
+    def __init__(self, session: RunSession, metric: str, report: Report, mask: Mask) -> None:
         self._session = session
+        self._mask = mask
         self._metric = metric
         self._report = report
         self._began = time.monotonic()
@@ -103,7 +106,7 @@ class _Bar:
         doing, noun = _DOING[self._metric]
         parts = [f"{doing} {self._session.model.name} for {time.monotonic() - self._began:.0f} s"]
         if self._report.message:
-            parts.append(self._report.message)
+            parts.append(self._mask(self._report.message))
         elif self._report.fraction is None and self._expected:
             parts.append(f"the last {noun} took {self._expected:.0f} s")
         return "; ".join(parts)

@@ -49,13 +49,13 @@ async def retrain(
     async with RunSession(model, "retrain", given, config=config) as run:
         if not run.done:
             settings = with_horizon(config, resolve_horizon(config, prediction_periods))
-            settings = await with_secrets(model.name, settings)
+            revealed = await with_secrets(model.name, settings)
             table = await steps.load_data(run, data, role="data", config=settings)
             polygons = await steps.load_geo(run, geo) if geo else None
             current = None if force else await find_unchanged(run, settings)
             if current is None:
-                panel = await steps.validate_training(run, settings, table, polygons)
-                trained = await steps.fit(run, settings, panel, polygons)
+                panel = await steps.validate_training(run, revealed, table, polygons)
+                trained = await steps.fit(run, revealed, panel, polygons)
                 await steps.store_model(run, trained, settings, panel)
                 if gate is not None:
                     drift = await find_drift(run, settings, gate.alias, panel)

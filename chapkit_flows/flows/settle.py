@@ -18,7 +18,7 @@ from prefect.events.filters import EventFilter, EventNameFilter, EventOrder, Eve
 from prefect.exceptions import ObjectNotFound
 from prefect.logging import get_logger, get_run_logger
 from prefect.settings import get_current_settings
-from prefect.states import Crashed
+from prefect.states import Cancelled, Crashed
 
 from chapkit_flows.errors import ChapkitFlowsError, RunNotFound, StoreUnavailable
 from chapkit_flows.flows.events import announce, events_of_failure
@@ -63,15 +63,14 @@ async def settle(
         httpx.HTTPError: The Prefect server does not answer.
     """
     suspects = await asyncio.to_thread(running_before, resources.database, now()) if runs is None else runs
-    settled: list[RunFact] = []
+    settled = []
     if suspects:
         async with get_client() as client:
             for run in suspects:
                 state = await _find_end(client, run, silent_for)
-                fact = None if state is None else await asyncio.to_thread(_record, resources, run, state)
-                if fact is not None:
-                    settled.append(fact)
-    return settled
+                if state is not None:
+                    settled.append(await asyncio.to_thread(_record, resources, run, state))
+    return [run for run in settled if run is not None]
 
 
 async def settle_after(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
@@ -123,11 +122,15 @@ async def _find_end(client: PrefectClient, run: RunFact, silent_for: timedelta |
     if flow_run.state is None or flow_run.state.is_final():
         return flow_run.state
     beats = await _last_heartbeats(client, flow_run.id)
-    if not flow_run.state.is_running() or not beats or now() - beats[0] < (silent_for or _patience(beats)):
+    # One that is being cancelled stays so for ever once its worker is gone.
+    is_cancelling = flow_run.state.type == StateType.CANCELLING
+    alive = not beats or now() - beats[0] < (silent_for or _patience(beats))
+    if alive or not (is_cancelling or flow_run.state.is_running()):
         return None
-    crashed: State[Any] = Crashed(message=f"No heartbeat since {beats[0]:%Y-%m-%d %H:%M:%S} UTC.")
-    await client.set_flow_run_state(flow_run.id, crashed, force=True)
-    return crashed
+    message = f"No heartbeat since {beats[0]:%Y-%m-%d %H:%M:%S} UTC."
+    ended: State[Any] = Cancelled(message=message) if is_cancelling else Crashed(message=message)
+    await client.set_flow_run_state(flow_run.id, ended, force=True)
+    return ended
 
 
 async def _last_heartbeats(client: PrefectClient, flow_run_id: UUID) -> list[datetime]:

@@ -226,12 +226,13 @@ async def fit(session: RunSession, config: ModelConfig, data: Panel, geo: Geo | 
         ScriptFailed: Its command failed; what it left is kept as a failed artifact.
     """
     began = time.perf_counter()
-    async with showing_progress(session, "fit_seconds"):
+    mask = Mask(config)
+    async with showing_progress(session, "fit_seconds", mask):
         trained = await _call_kept(
             session,
             ("on_train", "training_workspace"),
             lambda runner: runner.on_train(config, _own(data), geo),
-            Mask(config),
+            mask,
         )
     if trained is None:
         raise RunnerFailed(
@@ -300,12 +301,13 @@ async def predict_future(
     with tempfile.TemporaryDirectory(prefix="chapkit-flows-") as folder:
         trained = await run_apart(_load_trained, session, training.artifact, Path(folder))
         began = time.perf_counter()
-        async with showing_progress(session, "predict_seconds"):
+        mask = Mask(config)
+        async with showing_progress(session, "predict_seconds", mask):
             returned = await _call_kept(
                 session,
                 ("on_predict", "prediction_workspace"),
                 lambda runner: runner.on_predict(config, trained, _own(historic), _own(future), geo),
-                Mask(config),
+                mask,
             )
     session.metrics["predict_seconds"] = time.perf_counter() - began
     return await asyncio.to_thread(_read_predictions, session, returned, future)

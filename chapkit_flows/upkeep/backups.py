@@ -89,7 +89,9 @@ def backup(resources: Resources, target: Store) -> Backup:
     digest = _write_dump(resources, target, needs)
     copier = _Copier(source=resources.store, target=target)
     copier.copy_objects(needs.objects())
-    copier.copy_manifests(again={f"runs/{run_id}" for run_id in needs.unfinished})
+    # A run that had not ended well at the last backup may have been retried since.
+    changed = needs.unfinished | _read_unfinished(target)
+    copier.copy_manifests(again={f"runs/{run_id}" for run_id in changed})
     made = Backup(
         id=new_id(),
         dump=digest,
@@ -99,10 +101,18 @@ def backup(resources: Resources, target: Store) -> Backup:
         copied_bytes=copier.copied_bytes,
         missing=tuple(sorted(copier.missing)),
     )
-    target.write_manifest(
-        f"backups/{made.id}", {"format": FORMAT, **asdict(made), "created_at": made.created_at.isoformat()}
-    )
+    document = {"format": FORMAT, **asdict(made), "created_at": made.created_at.isoformat()}
+    target.write_manifest(f"backups/{made.id}", document | {"unfinished": sorted(needs.unfinished)})
     return made
+
+
+def _read_unfinished(target: Store) -> set[str]:
+    """The runs that had not completed at the last backup; none if it is damaged, or of a version that did not say."""
+    known = list_backups(target)
+    try:
+        return set(target.read_manifest(f"backups/{known[-1]}").get("unfinished", ())) if known else set()
+    except (DigestMismatch, ObjectMissing):
+        return set()
 
 
 def list_backups(source: Store) -> list[str]:

@@ -57,7 +57,10 @@ def rehearse(resources: Resources, folder: Path) -> tuple[Act, ...]:
             Act(name="restore", passed=sum(map(len, original.values())) == made.rows, detail=f"{made.rows} rows")
         )
         found = rebuild(Resources(store=store, database=rebuilt))
-        detail = f"{found.runs} runs, {found.deletions} deletions, {found.annotations} tags and notes from manifests"
+        detail = (
+            f"{found.runs} runs, {found.deletions} deletions, {found.annotations} tags and notes, {found.configs} "
+            f"entries of configs, {found.registrations} of the registry from manifests"
+        )
         acts.append(Act(name="rebuild", passed=not found.findings, detail=detail))
         acts.append(_compare(_without_running(original), _rows(dump(rebuilt))))
         acts.append(_check_bytes(Resources(store=store, database=rebuilt)))

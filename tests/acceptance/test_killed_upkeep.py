@@ -12,13 +12,16 @@ import pytest
 import upkeep_kill_points as points
 from upkeep_kill_points import World
 
+from chapkit_flows import Resources
 from chapkit_flows.artifacts.store import open_store
 from chapkit_flows.errors import NotEmpty
 from chapkit_flows.lineage.annotations import history
 from chapkit_flows.lineage.deletions import find_deletion
 from chapkit_flows.lineage.dump import dump
 from chapkit_flows.lineage.query import list_artifacts, list_runs
+from chapkit_flows.lineage.registry import assignments, scan_versions
 from chapkit_flows.upkeep import backups
+from chapkit_flows.upkeep.recovery import rebuild
 
 
 @pytest.mark.parametrize(
@@ -28,6 +31,7 @@ from chapkit_flows.upkeep import backups
         ("delete_many", 20),
         ("tag_many", 20),
         ("bring_back", 5),
+        ("crown", 10),
         ("gc", 20),
         ("backup", 20),
         ("restore", 20),
@@ -74,6 +78,17 @@ def is_back(world: World) -> None:
     assert find_deletion(world.resources.database, model.id) is None
 
 
+def is_champion(world: World) -> None:
+    """The model has one version, which is the champion, in the database and beside the objects."""
+    made = World.make(world.folder / "other").resources
+    rebuild(Resources(store=world.resources.store, database=made.database))
+    for database in (world.resources.database, made.database):
+        (version,) = scan_versions(database, "rain")
+        assert list_runs(database)[0].output("model").id == version.artifact_id
+        assert [("promote", 1)] == [(change.action, change.number) for change in assignments(database, "rain")]
+    made.database.close()
+
+
 def is_collected(world: World) -> None:
     # Three tables, one of them also a file of a model; two models that stay, each a list of files; one more file.
     assert 3 + 2 + 1 == len(world.objects())
@@ -108,6 +123,7 @@ CHECKS = {
     "delete_many": is_deleted,
     "tag_many": is_tagged,
     "bring_back": is_back,
+    "crown": is_champion,
     "gc": is_collected,
     "backup": can_be_restored,
     "restore": is_restored,

@@ -315,12 +315,14 @@ def test_run_whose_worker_was_killed_is_finished_by_a_retry(
     assert ("completed", before.id, ["model"]) == (after.status, after.id, [edge.role for edge in after.outputs])
 
 
-def test_silent_run_is_settled_by_hand(site: EventSite) -> None:
+@pytest.mark.parametrize(("before", "after"), [("RUNNING", "CRASHED"), ("CANCELLING", "CANCELLED")])
+def test_silent_run_is_settled_by_hand(site: EventSite, before: str, after: str) -> None:
     """Without an automation, `runs settle` finds the run whose last heartbeat is old, and marks it on both sides."""
     flow = site.api.post("/flows/", json={"name": "silent"}).raise_for_status().json()["id"]
     flow_run_id = site.api.post("/flow_runs/", json={"flow_id": flow}).raise_for_status().json()["id"]
-    running = {"state": {"type": "RUNNING", "name": "Running"}, "force": True}
-    site.api.post(f"/flow_runs/{flow_run_id}/set_state", json=running).raise_for_status()
+    for state in dict.fromkeys(("RUNNING", before)):
+        body = {"state": {"type": state, "name": state.title()}, "force": True}
+        site.api.post(f"/flow_runs/{flow_run_id}/set_state", json=body).raise_for_status()
     run = start(site.resources.database, RunRef(id=new_id(), flow="train", model="silent", flow_run_id=flow_run_id))
     resource = {"prefect.resource.id": f"prefect.flow-run.{flow_run_id}"}
     beat = {"event": "prefect.flow-run.heartbeat", "resource": resource, "id": str(uuid4())}
@@ -328,5 +330,5 @@ def test_silent_run_is_settled_by_hand(site: EventSite) -> None:
     site.api.post("/events", json=[beat]).raise_for_status()
     eventually(lambda: site.events(resource={"id": [resource["prefect.resource.id"]]}), bool)
     settled = json.loads(site.run("chapkit-flows", "runs", "settle", "--json"))["settled"]
-    assert [(run.id, "crashed")] == [(item["id"], item["status"]) for item in settled]
-    assert "CRASHED" == site.read(f"/flow_runs/{flow_run_id}")["state"]["type"]
+    assert [(run.id, after.lower())] == [(item["id"], item["status"]) for item in settled]
+    assert after == site.read(f"/flow_runs/{flow_run_id}")["state"]["type"]

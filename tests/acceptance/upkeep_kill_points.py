@@ -23,10 +23,13 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "upkeep"))
 from worlds import World
 
 from chapkit_flows.artifacts.store import open_store
+from chapkit_flows.errors import PromotionConflict
+from chapkit_flows.lineage.assignments import Decision
 from chapkit_flows.lineage.deletions import record_deletions
 from chapkit_flows.lineage.facts import Deletion
 from chapkit_flows.lineage.query import list_artifacts, list_runs
 from chapkit_flows.refs import new_id, now
+from chapkit_flows.registry import promote, register
 from chapkit_flows.upkeep import backups, bulk, trash
 from chapkit_flows.upkeep.collection import Policy, collect
 from chapkit_flows.upkeep.recovery import rebuild
@@ -96,8 +99,22 @@ def recover(world: World) -> None:
     other.resources.database.close()
 
 
+def crown(world: World) -> None:
+    """Register the newest model, and make it the champion."""
+    newest = list_runs(world.resources.database)[0].output("model")
+    version = register(world.resources, newest.id, by="ana")
+    with suppress(PromotionConflict):  # it is the champion already
+        promote(
+            world.resources,
+            version,
+            alias="champion",
+            expected=None,
+            decision=Decision(actor="ana", reason="the best"),
+        )
+
+
 WORKS: dict[str, Callable[[World], None]] = {
-    work.__name__: work for work in (delete, delete_many, tag_many, bring_back, gc, backup, restore, recover)
+    work.__name__: work for work in (delete, delete_many, tag_many, bring_back, crown, gc, backup, restore, recover)
 }
 
 

@@ -110,6 +110,15 @@ def test_writes_an_entry(site: Path, pool: str, cli: CommandLine) -> None:
     assert f"prefect worker start --pool {pool}" in ended.err
 
 
+def test_warns_of_a_password(site: Path, pool: str, cli: CommandLine) -> None:
+    """A URI with a password is deployed as it is given, with a warning that does not repeat it."""
+    uri = "https://ana:canary-7c1d@example.org/data.csv"
+    ended = cli("deploy", "small.py:mean", "--data", uri, "--pool", pool)
+    assert uri == _entries(site)["mean-retrain"]["parameters"]["data"]
+    assert "warning: --data https://***@example.org/data.csv holds a password" in ended.err
+    assert "canary-7c1d" not in ended.err
+
+
 def test_second_run_changes_nothing(site: Path, pool: str, cli: CommandLine) -> None:
     """The same arguments leave every byte of the file, and say so."""
     command = ("deploy", "small.py:mean", "--schedule", "@weekly", "--data", "data.csv", "--pool", pool)

@@ -112,3 +112,29 @@ def test_refusals(cli: CommandLine, registered: list[str], arguments: tuple[str,
     assert 2 == refused.code
     assert words in refused.err
     assert [] == cli("models", "history", "rain", "--json").json["assignments"]
+
+
+def test_model_in_the_trash_gets_no_alias(cli: CommandLine, registered: list[str]) -> None:
+    """A deleted model is neither registered nor promoted: nobody could predict with it. Its number stays."""
+    cli("models", "promote", "rain@1", "--reason", "the first")
+    cli("artifacts", "delete", registered[1], "--reason", "x")
+    for command in (
+        ("promote", "rain@2", "--reason", "better"),
+        ("alias", "rain@2", "staging", "--reason", "better"),
+        ("register", registered[1]),
+    ):
+        refused = cli("models", *command)
+        assert (2, True) == (refused.code, f"artifacts restore {registered[1]}" in refused.err)
+    assert registered[0] == cli("models", "show", "rain@champion", "--json").json["artifact_id"]
+    assert registered[1] == cli("models", "show", "rain@2", "--json").json["artifact_id"]
+
+
+def test_deletion_of_a_model_in_use_warns(cli: CommandLine, registered: list[str]) -> None:
+    """Whoever deletes a model that has an alias is told which, and that predictions by it are refused from then on."""
+    cli("models", "promote", "rain@1", "--reason", "the first")
+    deleted = cli("artifacts", "delete", *registered, "--reason", "x")
+    warnings = [line for line in deleted.err.splitlines() if line.startswith("warning:")]
+    assert (0, ["warning: rain@1 is champion: predictions with rain@champion are refused now."]) == (
+        deleted.code,
+        warnings,
+    )

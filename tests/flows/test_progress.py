@@ -11,6 +11,7 @@ import pytest
 from command_line import write_tables
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
+from pydantic import SecretStr
 
 from chapkit_flows import FunctionalModelRunner, Model, ModelConfig, open_resources, report_progress
 from chapkit_flows.errors import RunnerFailed
@@ -23,6 +24,7 @@ class PatientConfig(ModelConfig):
 
     reports: bool = True
     fails: bool = False
+    token: SecretStr = SecretStr("")
 
 
 seen = threading.Event()
@@ -30,7 +32,7 @@ seen = threading.Event()
 
 def on_train(config: PatientConfig, data: Any, geo: Any = None) -> Any:
     if config.reports:
-        report_progress(0.4, "epoch 4 of 10")
+        report_progress(0.4, f"epoch 4 of 10 {config.token.get_secret_value()}".rstrip())
     assert seen.wait(60)
     if config.fails:
         raise ZeroDivisionError
@@ -79,6 +81,14 @@ async def test_reported_progress(data: str, monkeypatch: pytest.MonkeyPatch) -> 
     (bar,) = await _bars()
     assert 100.0 == bar.data
     assert bar.description.endswith("epoch 4 of 10 (done)")
+
+
+@pytest.mark.usefixtures("server", "home")
+async def test_progress_tells_no_secret(data: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the model says of its progress is shown with its secrets masked."""
+    monkeypatch.setenv("PREFECT_INTEGRATIONS_CHAPKIT_FLOWS_PROGRESS_SECONDS", "0.1")
+    bar, _ = await _train(data, token="canary-3fe1")
+    assert "epoch 4 of 10 **********" == bar.description.partition("; ")[2]
 
 
 @pytest.mark.usefixtures("server", "home")

@@ -198,6 +198,9 @@ def test_every_flow_resolves_references(
     assert not model.retrain(config, tables["training"]).is_new
     result = model.backtest(config, tables["training"], plan={"periods": 2, "splits": 2})
     assert {"done": 2, "reused": 0, "failed": 0} == result.folds
+    unsaved = model.config(token=kept["env"].reference)
+    gate = {"rules": [{"within": {"metric": "crps", "low": 0, "high": 1e9}}], "plan": {"periods": 2, "splits": 2}}
+    assert model.retrain(unsaved, tables["training"], gate=gate).promoted
     assert_no_canary(home, kept["env"].reference)
 
 

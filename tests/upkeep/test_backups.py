@@ -12,13 +12,17 @@ from worlds import World
 from chapkit_flows import Resources
 from chapkit_flows.artifacts.store import Store, open_store
 from chapkit_flows.errors import BackupNotFound, NotEmpty
+from chapkit_flows.lineage import record
 from chapkit_flows.lineage.deletions import mark_swept
 from chapkit_flows.lineage.dump import dump
 from chapkit_flows.lineage.engine import open_database
+from chapkit_flows.lineage.facts import Outcome
 from chapkit_flows.lineage.query import get_run, list_runs
 from chapkit_flows.refs import new_id, now
+from chapkit_flows.testing.facts import make_run
 from chapkit_flows.upkeep.backups import backup, list_backups, restore
 from chapkit_flows.upkeep.integrity import Scope, check
+from chapkit_flows.upkeep.recovery import rebuild
 from chapkit_flows.upkeep.trash import delete
 
 
@@ -65,6 +69,22 @@ def test_copies_only_what_is_new(world: World, target: Store) -> None:
     second = backup(world.resources, target)
     assert (2, 5) == (second.copied, second.objects)
     assert [first.id, second.id] == list_backups(target)
+
+
+def test_run_that_a_retry_completed_is_copied_again(world: World, target: Store, tmp_path: Path) -> None:
+    """Manifests of a run that had failed at one backup and is completed at the next say what the database says."""
+    data, made, database = world.put(b"table"), world.put_folder({"a": b"1"}), world.resources.database
+    run = make_run()
+    record.start(database, run)
+    failed = record.finish(database, run.id, Outcome(status="failed", error="once"))
+    world.resources.store.write_manifest(f"runs/{run.id}", failed.to_dict())
+    backup(world.resources, target)
+    world.finish(record.start(database, run), data, made)
+    backup(world.resources, target)
+    backup(world.resources, target)
+    other = World.make(tmp_path / "other")
+    rebuild(Resources(store=target, database=other.resources.database))
+    assert sorted(dump(database)) == sorted(dump(other.resources.database))
 
 
 def test_restores_the_backup_that_is_named(world: World, target: Store, tmp_path: Path) -> None:

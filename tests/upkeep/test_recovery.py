@@ -44,6 +44,9 @@ class Interrupted:
         self.store = store
         self.work: Callable[[], object] | None = work
 
+    def manifest_names(self, folder: str) -> list[str]:
+        return self.store.manifest_names(folder)
+
     def write_manifest(self, name: str, document: Mapping[str, Any]) -> None:
         work, self.work = self.work, None
         if work is not None:

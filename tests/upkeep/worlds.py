@@ -66,7 +66,10 @@ class World:
 
     def record(self, data: ArtifactRef, made: ArtifactRef) -> RunFact:
         """Record a run that read and made something, with its manifests, as the flows do."""
-        run = record.start(self.resources.database, make_run())
+        return self.finish(record.start(self.resources.database, make_run()), data, made)
+
+    def finish(self, run: RunFact, data: ArtifactRef, made: ArtifactRef) -> RunFact:
+        """Record what a run read and made, with its manifests."""
         fact = record.finish(
             self.resources.database,
             run.id,
