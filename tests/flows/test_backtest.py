@@ -16,6 +16,7 @@ from chapkit_flows.artifacts.codecs import load
 from chapkit_flows.artifacts.trees import list_tree
 from chapkit_flows.errors import BacktestFailed, EvaluationError, InvalidSetting, TooFewPeriods, ValidationFailed
 from chapkit_flows.flows.evaluations import describe_backtest
+from chapkit_flows.flows.pictures import Shown
 from chapkit_flows.lineage.query import get_artifact, get_run
 
 TRIED = MODELS.with_name("tried.py")
@@ -192,7 +193,7 @@ def test_what_is_not_defined_is_left_out(data: Path, server: str) -> None:
     run = get_run(open_resources().database, result.run_id)
     assert {"crps", "mae"} <= set(result.metrics)
     assert all(math.isfinite(value) for value in run.metrics.values())
-    assert "nan" not in describe_backtest(run, frame_of(result.artifact_id))
+    assert "nan" not in describe_backtest(run, Shown(scores=frame_of(result.artifact_id)))
 
 
 def _fresh(model: Model) -> Model:
