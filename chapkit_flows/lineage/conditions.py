@@ -96,6 +96,21 @@ def _columns(table: type[Table], *names: str, **others: str) -> dict[str, Expres
     return {field: col(getattr(table, name)) for field, name in named.items()}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Related:
+    """Rows of other tables that say something of a run or an artifact.
+
+    Attributes:
+        columns: Those that hold its id.
+        rows: To look for an id in.
+        ids: To find all ids by, if that is another query; it may find ids of other things too.
+    """
+
+    columns: tuple[Expression, ...]
+    rows: Select[Any]
+    ids: Select[Any] | None = None
+
+
 RUN = Subject(
     type="run",
     id=col(RunRow.id),
@@ -133,17 +148,17 @@ def build(condition: Condition, subject: Subject, dialect: str) -> ColumnElement
             return not_(build(part, subject, dialect))
 
 
-def build_ids(comparisons: Sequence[Comparison], subject: Subject, dialect: str) -> Select[Any] | None:
-    """The ids of which some comparisons of one field are true; None if no index leads to them."""
+def build_ids(comparisons: Sequence[Comparison], subject: Subject, dialect: str) -> tuple[Select[Any], ...]:
+    """Queries that together find the ids of which some comparisons of one field are true; none if no index does."""
     name = comparisons[0].field
     if name in subject.documents:
-        return None
+        return ()
     if not _is_column(comparisons[0], subject):
-        return _related_rows(comparisons, subject, dialect)[1]
+        return tuple(one.rows if one.ids is None else one.ids for one in _related_rows(comparisons, subject, dialect))
     if name in subject.unindexed or any(comparison.operator in ("!=", "~") for comparison in comparisons):
-        return None
+        return ()
     holds = [_build_comparison(comparison, subject, dialect) for comparison in comparisons]
-    return select(subject.id).where(*holds).correlate(None)
+    return (select(subject.id).where(*holds).correlate(None),)
 
 
 def has_one_value(comparison: Comparison, subject: Subject) -> bool:
@@ -159,13 +174,16 @@ def _build_comparison(comparison: Comparison, subject: Subject, dialect: str) ->
     if comparison.field in subject.documents:
         return _compare_document(subject.documents[comparison.field], comparison, dialect)
     if not _is_column(comparison, subject):
-        table_id, rows = _related_rows([comparison], subject, dialect)
-        rows = rows.where(*(column == subject.id for column in table_id))
-        # The offset keeps the servers from making a join of it, which reads all before it gives the first page.
-        return (rows if dialect == "sqlite" else rows.offset(0)).exists()
+        return or_(*(_exists(related, subject, dialect) for related in _related_rows([comparison], subject, dialect)))
     column = subject.columns[comparison.field]
     values = tuple(_as_recorded(comparison.field, value) for value in comparison.values)
     return and_(column.is_not(None), _compare(column, replace(comparison, values=values), dialect))
+
+
+def _exists(related: _Related, subject: Subject, dialect: str) -> ColumnElement[bool]:
+    rows = related.rows.where(*(column == subject.id for column in related.columns))
+    # The offset keeps the servers from making a join of it, which reads all before it gives the first page.
+    return (rows if dialect == "sqlite" else rows.offset(0)).exists()
 
 
 def _as_recorded(field: str, value: Value) -> Value:
@@ -175,31 +193,45 @@ def _as_recorded(field: str, value: Value) -> Value:
     return f"sha256:{value}" if field == "digest" and _HEX.fullmatch(str(value)) else value
 
 
-def _related_rows(
-    comparisons: Sequence[Comparison], subject: Subject, dialect: str
-) -> tuple[tuple[Expression, ...], Select[Any]]:
-    """The rows of another table that say it of a run or an artifact, and the columns that hold the id of that."""
+def _related_rows(comparisons: Sequence[Comparison], subject: Subject, dialect: str) -> tuple[_Related, ...]:
+    """The rows of other tables that say it of a run or an artifact."""
     name, key = comparisons[0].field, comparisons[0].key
     value = {"tag": TagRow.value if key else TagRow.key, "model": RunRow.model, "metric": MetricRow.value}[name]
     holds = [_compare(col(value), comparison, dialect) for comparison in comparisons]
-    made, of_run, edge_id = col(RunArtifactRow.run_id), col(MetricRow.subject_id), col(RunArtifactRow.artifact_id)
+    made, edge_id = col(RunArtifactRow.run_id), col(RunArtifactRow.artifact_id)
     if name == "tag":
         of_type = [col(TagRow.subject_type) == subject.type, *([col(TagRow.key) == key] if key else [])]
-        return (col(TagRow.subject_id),), select(col(TagRow.subject_id)).where(*of_type, *holds)
+        rows = select(col(TagRow.subject_id)).where(*of_type, *holds)
+        return (_Related(columns=(col(TagRow.subject_id),), rows=rows),)
     if name == "model":
-        return (edge_id,), select(edge_id).join(RunRow, col(RunRow.id) == made).where(*holds)
+        rows = select(edge_id).join(RunRow, col(RunRow.id) == made).where(*holds)
+        return (_Related(columns=(edge_id,), rows=rows),)
     measured = (col(MetricRow.name) == key, *holds)
-    if subject.type == "run":
-        # A metric of the run, not of one of its artifacts. To say it as `run_id = subject_id` misleads PostgreSQL,
-        # which then expects one row in two hundred.
-        # SQLite would go by the primary key, and from there to the row for the value: with the sign, which means
-        # nothing, only the index that has the value beside the run is left.
-        own = UnaryExpression(type_coerce(of_run, String), operator=custom_op("+")) if dialect == "sqlite" else of_run
-        return (own, col(MetricRow.run_id)), select(of_run).where(*measured)
-    # Of the run that wrote the artifact, or of a run that measured it, as one that scores a prediction does.
-    about = or_(and_(of_run == made, col(RunArtifactRow.direction) == "output"), of_run == edge_id)
-    edges = select(edge_id).join(MetricRow, and_(col(MetricRow.run_id) == made, about)).where(*measured)
-    return (edge_id,), edges
+    return _metrics_of_runs(measured, dialect) if subject.type == "run" else _metrics_of_artifacts(measured)
+
+
+def _metrics_of_runs(measured: Sequence[ColumnElement[bool]], dialect: str) -> tuple[_Related, ...]:
+    # A metric of the run, not of one of its artifacts. To say it as `run_id = subject_id` misleads PostgreSQL,
+    # which then expects one row in two hundred.
+    # SQLite would go by the primary key, and from there to the row for the value: with the sign, which means
+    # nothing, only the index that has the value beside the run is left.
+    of_run = col(MetricRow.subject_id)
+    own = UnaryExpression(type_coerce(of_run, String), operator=custom_op("+")) if dialect == "sqlite" else of_run
+    return (_Related(columns=(own, col(MetricRow.run_id)), rows=select(of_run).where(*measured)),)
+
+
+def _metrics_of_artifacts(measured: Sequence[ColumnElement[bool]]) -> tuple[_Related, ...]:
+    """Of the run that wrote the artifact; and about it by a run that read it, as one that scores a prediction does."""
+    made, edge_id, about = col(RunArtifactRow.run_id), col(RunArtifactRow.artifact_id), col(MetricRow.subject_id)
+    found = [
+        select(edge_id)
+        .join(MetricRow, and_(about == subject, col(MetricRow.run_id) == made))
+        .where(col(RunArtifactRow.direction) == direction, *measured)
+        for direction, subject in (("output", made), ("input", edge_id))
+    ]
+    # By the metrics alone: for the way by the edges PostgreSQL reads all of them.
+    ids = select(about).where(about != col(MetricRow.run_id), *measured)
+    return _Related(columns=(edge_id,), rows=found[0]), _Related(columns=(edge_id,), rows=found[1], ids=ids)
 
 
 def _compare_document(column: Expression, comparison: Comparison, dialect: str) -> ColumnElement[bool]:

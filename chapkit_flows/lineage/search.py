@@ -114,8 +114,8 @@ def _find_tag(part: Condition, subject: Subject, dialect: str) -> tuple[Comparis
     """The part and its ids, if it is that a tag has a certain value."""
     if not isinstance(part, Comparison) or (part.field, part.operator) != ("tag", "=") or part.key is None:
         return None
-    ids = build_ids([part], subject, dialect)
-    return None if ids is None else (part, ids.subquery())
+    (ids,) = build_ids([part], subject, dialect)
+    return part, ids.subquery()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,10 +152,11 @@ def _narrow(session: Session, condition: Condition, subject: Subject) -> _Candid
 
 def _count(session: Session, comparisons: list[Comparison], subject: Subject) -> _Candidates | None:
     ids = build_ids(comparisons, subject, session.get_bind().dialect.name)
-    if ids is None:
+    if not ids:
         return None
-    count = session.scalar(select(func.count()).select_from(ids.limit(FEW + 1).subquery()))
-    return _Candidates(count=count or 0, ids=(ids,), met=tuple(comparisons))
+    counts = (select(func.count()).select_from(one.limit(FEW + 1).subquery()) for one in ids)
+    count = sum(session.scalar(counted) or 0 for counted in counts)
+    return _Candidates(count=count, ids=ids, met=tuple(comparisons))
 
 
 def _ranges(parts: tuple[Condition, ...], subject: Subject) -> list[list[Comparison]]:

@@ -226,7 +226,8 @@ class PlanContract:
         """No query reads a big table as a whole."""
         monkeypatch.setattr(search, "FEW", FEW)
         database, run = filled
-        assert find_scans(database, lambda: WORKS[name](database, run)) == []
+        scans = find_scans(database, lambda: WORKS[name](database, run))
+        assert scans == [], scans
 
     def test_full_scan_is_found(self, filled: tuple[Database, RunFact]) -> None:
         """A query that no index serves is told from the others."""

@@ -139,7 +139,7 @@ def _begin(site: EventSite, tables: dict[str, Path], marks: Path, case: str) -> 
 def _cancel(site: EventSite, flow_run_id: str) -> None:
     """As the button of the UI does."""
     answer = site.api.post(f"/flow_runs/{flow_run_id}/set_state", json={"state": CANCELLING})
-    assert "ACCEPT" == answer.raise_for_status().json()["status"]
+    assert "ACCEPT" == answer.raise_for_status().json()["status"], answer.text
 
 
 @pytest.fixture(scope="module")

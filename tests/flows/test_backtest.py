@@ -169,7 +169,7 @@ def test_other_processes_do_the_folds(
     monkeypatch.setenv(f"{SETTINGS}TASK_RUNNER", where)
     monkeypatch.setenv(f"{SETTINGS}TASK_RUNNER_WORKERS", "2")
     lines(calls)
-    other = _fresh(tried)
+    other = _fresh(tried, monkeypatch)
     there = other.backtest(other.config(), str(data), plan={"periods": 2, "splits": 2})
     assert 4 == len(lines(calls))
     assert here.metrics == there.metrics
@@ -180,7 +180,7 @@ def test_cluster_that_does_not_answer(tried: Model, data: Path, monkeypatch: pyt
     monkeypatch.setenv(f"{SETTINGS}TASK_RUNNER", "dask")
     monkeypatch.setenv(f"{SETTINGS}CLUSTER_ADDRESS", "tcp://127.0.0.1:9")
     monkeypatch.setattr("chapkit_flows.flows.dask._SECONDS", 1)
-    other = _fresh(tried)
+    other = _fresh(tried, monkeypatch)
     with pytest.raises(InvalidSetting, match=r"127\.0\.0\.1:9 does not answer"):
         other.backtest(other.config(), str(data), plan={"periods": 2, "splits": 2})
 
@@ -196,8 +196,8 @@ def test_what_is_not_defined_is_left_out(data: Path, server: str) -> None:
     assert "nan" not in describe_backtest(run, Shown(scores=frame_of(result.artifact_id)))
 
 
-def _fresh(model: Model) -> Model:
-    """The same model, whose flows have not been made yet."""
+def _fresh(model: Model, monkeypatch: pytest.MonkeyPatch) -> Model:
+    """The same model, whose flows have not been made yet; under its name until the test ends."""
     made = Model(
         name=model.name,
         config=model.config,
@@ -205,7 +205,7 @@ def _fresh(model: Model) -> Model:
         required_covariates=model.required_covariates,
         definition=model.definition,
     )
-    made.definition.namespace["tried"] = made
+    monkeypatch.setitem(made.definition.namespace, "tried", made)
     return made
 
 
