@@ -20,6 +20,7 @@
     │   │   └── ScriptFailed
     │   └── InvalidPrediction
     ├── ValidationFailed
+    │   └── GateFailed
     ├── ArtifactError
     │   ├── InvalidId
     │   ├── ArtifactNotFound
@@ -162,6 +163,12 @@ class ValidationFailed(ChapkitFlowsError):
         self.diagnostics = tuple(diagnostics)
         errors = [f"{found.code}: {found.message}" for found in self.diagnostics if found.severity == "error"]
         super().__init__(message or "\n".join(errors))
+
+
+class GateFailed(ValidationFailed):
+    """The gate does not let the model version pass. Nothing was changed."""
+
+    exit_code: ClassVar[int] = 1
 
 
 class ArtifactError(ChapkitFlowsError):

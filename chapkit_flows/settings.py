@@ -44,12 +44,16 @@ class ChapkitFlowsSettings(PrefectBaseSettings):
         float,
         Field(ge=0, description="A run whose model takes longer than this shows its progress, so often; 0 never does."),
     ] = 5.0
-    task_runner: Annotated[Literal["threads", "processes"], Field(description="Where the folds of a backtest run.")] = (
-        "threads"
-    )
+    task_runner: Annotated[
+        Literal["threads", "processes", "dask"], Field(description="Where the folds of a backtest run.")
+    ] = "threads"
     task_runner_workers: Annotated[
         int, Field(ge=1, description="How many folds of a backtest run at the same time.")
     ] = 1
+    cluster_address: Annotated[
+        str | None,
+        Field(description="Of a running Dask scheduler; default: each backtest starts a cluster of its own."),
+    ] = None
     allow_pickle: Annotated[
         bool,
         Field(description="Whether a trained model that is kept as a pickle may be loaded: reading one runs code."),

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from typing import Any
 
 from chapkit_flows.cli.changes import read_config
 from chapkit_flows.cli.output import print_facts, print_json, print_line, print_table, show_error
 from chapkit_flows.cli.runs import find_model
 from chapkit_flows.cli.server import recorded_run, run_here, watched
-from chapkit_flows.errors import ChapkitFlowsError
+from chapkit_flows.errors import ChapkitFlowsError, ModelNotFound
 from chapkit_flows.evaluation.metrics import METRICS
+from chapkit_flows.flows.model import Model
+from chapkit_flows.lineage.query import latest_training, producer
+from chapkit_flows.resources import open_facts
 
 _SHOWN = ("crps", "crps_log1p", "wis", "mae", "rmse", "coverage_50", "coverage_90", "bias")
 
@@ -34,12 +38,57 @@ def backtest(options: argparse.Namespace) -> int:
     if options.json:
         print_json(result.to_dict())
     else:
-        titles = {metric.name: f"{metric.title} ({metric.unit})" for metric in METRICS}
-        rows = [(titles[name], f"{result.metrics[name]:.4g}") for name in _SHOWN if name in result.metrics]
-        print_table(("metric", "mean"), rows)
+        _print_means(result.metrics)
         print_line("")
         folds = result.folds
         told = f"{folds['done']} done, {folds['reused']} of them before, {folds['failed']} failed"
         print_facts([("Folds", told), ("Scores", result.artifact_id), ("Run", result.run_id)])
         print_line(f"\nLook at each row:\n  chapkit-flows artifacts download {result.artifact_id}")
     return 1 if result.folds["failed"] else 0
+
+
+def score(options: argparse.Namespace) -> int:
+    """Score predictions and print how good they were; 1 if one cannot be scored."""
+    model = _find_scored(options)
+    begun: list[str] = []
+
+    async def work() -> Any:
+        flow: Any = watched(model.score, begun)
+        return await flow(options.truth, options.id)
+
+    try:
+        result = run_here(work(), options)
+    except ChapkitFlowsError as error:
+        return show_error(error, options, recorded_run(begun))
+    counts = result.predictions
+    if options.json:
+        print_json(result.to_dict())
+        return 1 if counts["failed"] else 0
+    if result.artifact_id is not None:
+        _print_means(result.metrics)
+    told = f"{counts['scored']} scored, {counts['waiting']} without truth yet, {counts['failed']} cannot be scored"
+    scores = [("Scores", result.artifact_id)] if result.artifact_id else []
+    print_facts([("Predictions", told), *scores, ("Run", result.run_id)])
+    return 1 if counts["failed"] else 0
+
+
+def _find_scored(options: argparse.Namespace) -> Model:
+    """The model whose predictions are to be scored."""
+    database = open_facts()
+    run = None
+    if options.model is not None:
+        run = latest_training(database, options.model)
+    elif options.id is not None:
+        run = producer(database, options.id)
+    else:
+        raise ModelNotFound("Pass the id of a prediction, or --model NAME for all predictions of a model.")
+    if run is None or run.entrypoint is None:
+        if options.model is None:
+            raise ModelNotFound(f"No model is recorded behind {options.id}. Say where it is: --model MODEL")
+        return find_model(options.model)
+    return find_model(run.entrypoint)
+
+
+def _print_means(metrics: Mapping[str, float]) -> None:
+    titles = {metric.name: f"{metric.title} ({metric.unit})" for metric in METRICS}
+    print_table(("metric", "mean"), [(titles[name], f"{metrics[name]:.4g}") for name in _SHOWN if name in metrics])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+from chapkit_flows import registry
 from chapkit_flows.cli.annotations import author_of
 from chapkit_flows.cli.output import flatten, print_facts, print_json, print_line, print_table, say, when
 from chapkit_flows.errors import ModelVersionNotFound
@@ -22,7 +23,6 @@ from chapkit_flows.lineage.registry import (
 )
 from chapkit_flows.refs import check_id
 from chapkit_flows.resources import open_facts, open_resources
-from chapkit_flows.upkeep import registry
 
 
 def list_models(options: argparse.Namespace) -> int:
@@ -83,25 +83,10 @@ def register_model(options: argparse.Namespace) -> int:
     return 0
 
 
-def promote_model(options: argparse.Namespace) -> int:
-    """Make a model version the champion, or give it another alias."""
-    resources = open_resources()
-    version = find_model_version(resources.database, options.version)
-    holder = holders(resources.database, version.model).get(options.alias)
-    change = registry.promote(
-        resources,
-        version,
-        alias=options.alias,
-        expected=holder.number if holder else None,
-        decision=_decision(options),
-    )
-    return _tell(change, options)
-
-
 def roll_back_model(options: argparse.Namespace) -> int:
     """Give an alias back to the version that held it before."""
-    change = registry.rollback(open_resources(), options.model, alias=options.alias, decision=_decision(options))
-    return _tell(change, options)
+    change = registry.rollback(open_resources(), options.model, alias=options.alias, decision=decision_of(options))
+    return tell_change(change, options)
 
 
 def change_alias(options: argparse.Namespace) -> int:
@@ -109,11 +94,11 @@ def change_alias(options: argparse.Namespace) -> int:
     resources = open_resources()
     if options.remove:
         model = options.version.partition("@")[0]
-        change = registry.remove_alias(resources, model, alias=options.alias, decision=_decision(options))
+        change = registry.remove_alias(resources, model, alias=options.alias, decision=decision_of(options))
     else:
         version = find_model_version(resources.database, options.version)
-        change = registry.assign(resources, version, alias=options.alias, decision=_decision(options))
-    return _tell(change, options)
+        change = registry.assign(resources, version, alias=options.alias, decision=decision_of(options))
+    return tell_change(change, options)
 
 
 def show_history(options: argparse.Namespace) -> int:
@@ -177,17 +162,21 @@ def _aliases(database: Database, versions: Sequence[ModelVersion]) -> dict[str, 
     }
 
 
-def _decision(options: argparse.Namespace) -> Decision:
+def decision_of(options: argparse.Namespace) -> Decision:
+    """Who changes an alias, and why."""
     return Decision(actor=author_of(options), reason=options.reason)
 
 
-def _tell(change: Assignment, options: argparse.Namespace) -> int:
+def tell_change(change: Assignment, options: argparse.Namespace) -> int:
+    """Print where an alias points now, and by what numbers."""
     if options.json:
         print_json(change.to_dict())
     else:
         before = f", before: version {change.previous}" if change.previous is not None else ""
         held = "nothing" if change.number is None else f"version {change.number}"
         print_line(f"{change.model}@{change.alias} is {held} now{before}")
+        for found in (change.evidence or {}).get("findings", ()):
+            print_line(f"  {found['message']}")
     return 0
 
 

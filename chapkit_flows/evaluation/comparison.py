@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import stdtr
 
 from chapkit_flows.errors import EvaluationError
 from chapkit_flows.evaluation.metrics import METRICS, Metric, metric_named
@@ -247,7 +247,7 @@ def diebold_mariano(differences: Numbers, overlap: int = 1) -> PairedTest:
         note = "autocovariances with Bartlett's weights"
     correction = (n + 1 - 2 * overlap + overlap * (overlap - 1) / n) / n
     statistic = mean / math.sqrt(variance / n) * math.sqrt(correction)
-    return PairedTest(statistic=statistic, p_value=2 * float(stdtr(n - 1, -abs(statistic))), note=note)
+    return PairedTest(statistic=statistic, p_value=2 * float(_special().stdtr(n - 1, -abs(statistic))), note=note)
 
 
 def bootstrap_means(differences: Numbers, block: int = 1, *, seed: int = 0, n_resamples: int = 9_999) -> Numbers:
@@ -305,3 +305,8 @@ def _compare(
         n_unpaired=n_unpaired,
         note=tested.diebold_mariano.note,
     )
+
+
+def _special() -> Any:
+    # It takes a quarter of a second to load: no run that compares nothing must wait for it.
+    return import_module("scipy.special")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import chdtri
 
 from chapkit_flows.errors import EvaluationError
 from chapkit_flows.refs import Diagnostic
@@ -142,7 +143,7 @@ def stability_index(before: Numbers, now: Numbers) -> tuple[float | None, float 
     counts = [np.bincount(np.searchsorted(cuts, each, side="left"), minlength=len(cuts) + 1) for each in (before, now)]
     expected, actual = ((count + _ADDED) / (count.sum() + _ADDED * len(count)) for count in counts)
     psi = float(((actual - expected) * np.log(actual / expected)).sum())
-    by_chance = float(chdtri(len(cuts), 0.05)) * (1 / len(before) + 1 / len(now))
+    by_chance = float(_special().chdtri(len(cuts), 0.05)) * (1 / len(before) + 1 / len(now))
     return psi, by_chance
 
 
@@ -180,3 +181,8 @@ def check_drift(drifts: Sequence[ColumnDrift], limits: DriftLimits | None = None
             )
             findings.append(Diagnostic.warning("drift_range", message, field))
     return tuple(findings)
+
+
+def _special() -> Any:
+    # It takes a quarter of a second to load: no run that compares nothing must wait for it.
+    return import_module("scipy.special")

@@ -86,10 +86,10 @@ async def backtest(
     async with RunSession(model, "backtest", parameters, config=config) as run:
         if not run.done:
             settings = with_horizon(config, horizon)
+            revealed = await with_secrets(model.name, settings)
             table = await steps.load_data(run, data, role="data", config=settings)
             polygons = await steps.load_geo(run, geo) if geo else None
-            # The folds get the references, and look for what they lead to themselves, wherever they are done.
-            panel = await steps.validate_training(run, await with_secrets(model.name, settings), table, polygons)
+            panel = await steps.validate_training(run, revealed, table, polygons)
             splits = await check_backtest(run, cuts, plan.strategy, panel)
             forecasts = await forecast_folds(run, settings, plan, splits)
             await score_folds(run, panel, splits, forecasts)
@@ -206,7 +206,7 @@ async def score_folds(
     Raises:
         BacktestFailed: No forecast could be scored.
     """
-    scores, failures = await asyncio.to_thread(_score_all, session, data, forecasts)
+    scores, failures = await asyncio.to_thread(score_all, session, data, forecasts)
     failures |= {
         split.origin: str(one) for split, one in zip(splits, forecasts, strict=True) if isinstance(one, Exception)
     }
@@ -229,7 +229,7 @@ async def score_folds(
         log.error("The fold from %s failed: %s", origin, reason)
 
 
-def _score_all(
+def score_all(
     session: RunSession, data: Panel, forecasts: Sequence[FoldForecast | ChapkitFlowsError]
 ) -> tuple[list[pd.DataFrame], dict[str, str]]:
     """The scores of the folds that can be scored, and by origin why others cannot."""
@@ -240,7 +240,7 @@ def _score_all(
             continue
         yardstick = learn_yardstick(one.split.training(data.frame), target=target, season_of=season_of)
         try:
-            predictions = load(session.resources.store, _artifact(one.saved, "prediction"), allow_pickle=False)
+            predictions = load(session.resources.store, artifact_of(one.saved, "prediction"), allow_pickle=False)
             scores.append(score_split(predictions, data.frame, target=target, split=one.split, yardstick=yardstick))
         except EvaluationError as error:
             failures[one.split.origin] = str(error)
@@ -252,17 +252,20 @@ def _keep(
 ) -> None:
     store = session.resources.store
     facts = {"model": session.model.name, "failed": dict(failures)}
-    session.produced("scores", replace(_artifact(save(store, scores), "metrics"), metadata=facts | {"name": "scores"}))
+    session.produced(
+        "scores", replace(artifact_of(save(store, scores), "metrics"), metadata=facts | {"name": "scores"})
+    )
     files = [
         TreeEntry(path=f"{one.split.origin}.parquet", digest=one.saved.digest, size=one.saved.size) for one in forecasts
     ]
     tree = put_listing(store, files)
     saved = Saved(digest=tree.digest, size=tree.size, media_type=MEDIA_TYPE, codec="folder")
     origins = {"name": "forecasts", "folds": tree.files}
-    session.produced("forecasts", replace(_artifact(saved, "backtest"), metadata=facts | origins))
+    session.produced("forecasts", replace(artifact_of(saved, "backtest"), metadata=facts | origins))
 
 
-def _artifact(saved: Saved, kind: Any) -> ArtifactRef:
+def artifact_of(saved: Saved, kind: Any) -> ArtifactRef:
+    """A new artifact of bytes that are stored."""
     return ArtifactRef(
         id=new_id(), kind=kind, digest=saved.digest, size=saved.size, media_type=saved.media_type, codec=saved.codec
     )

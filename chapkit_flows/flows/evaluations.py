@@ -50,6 +50,21 @@ def describe_backtest(run: RunFact, scores: pd.DataFrame) -> str:
     return "\n\n".join([*parts, "### Made from", facts_table(run, None)])
 
 
+async def publish_scores(run: RunFact, scores: pd.DataFrame | None) -> None:
+    """Publish a markdown artifact: how good predictions were, now that the truth is known."""
+    counts = {name: int(run.metrics.get(name, 0)) for name in ("scored", "waiting", "failed")}
+    lead = f"{counts['scored']} scored, {counts['waiting']} without truth yet, {counts['failed']} not scorable."
+    parts = [f"## {run.model}: predictions and the truth", lead]
+    if scores is not None:
+        parts += [_overall(scores), "### By periods ahead", _by(scores, "horizon", "Periods ahead")]
+        parts += ["### By prediction", _by(scores, "prediction", "Prediction")]
+    await acreate_markdown_artifact(
+        markdown="\n\n".join([*parts, "### Made from", facts_table(run, None)]),
+        key=artifact_key(run.model, run.flow),
+        description="How good predictions were",
+    )
+
+
 def _overall(scores: pd.DataFrame) -> str:
     means = summarise(scores).set_index("metric")
     rows = [

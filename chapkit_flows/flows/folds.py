@@ -265,14 +265,15 @@ async def _config_of(model: ModelContract, config: ModelConfig | ConfigRef) -> M
 def _read_inputs(
     store: Store, order: FoldOrder, required: tuple[str, ...], target: str
 ) -> tuple[pd.DataFrame, Geo | None]:
-    return _read_table(store, order.data.digest, order.data.media_type, (*required, target)), (
+    return read_dataset(store, order.data.digest, order.data.media_type, (*required, target)), (
         _read_polygons(store, order.geo.digest) if order.geo else None
     )
 
 
 # Folds that are done in one process read the same table: it is parsed once, and no fold may change it.
 @lru_cache(maxsize=2)
-def _read_table(store: Store, digest: str, media_type: str, numeric: tuple[str, ...]) -> pd.DataFrame:
+def read_dataset(store: Store, digest: str, media_type: str, numeric: tuple[str, ...]) -> pd.DataFrame:
+    """A dataset from the store, checked as it was when it came."""
     with store.open(digest) as file:
         frame = read_table(file, media_type=media_type, numeric=numeric, name="data")
     panel, findings = check_panel(frame, role="data", required=(), target=None)

@@ -14,10 +14,19 @@ from prefect.settings import get_current_settings
 from chapkit_flows.configs.block import ModelConfig
 from chapkit_flows.errors import InvalidModel
 from chapkit_flows.flows.backtest import BacktestPlan, backtest
+from chapkit_flows.flows.gating import RetrainGate
 from chapkit_flows.flows.predict import predict
-from chapkit_flows.flows.results import BacktestResult, PredictResult, RetrainResult, TrainResult, ValidateResult
+from chapkit_flows.flows.results import (
+    BacktestResult,
+    PredictResult,
+    RetrainResult,
+    ScoreResult,
+    TrainResult,
+    ValidateResult,
+)
 from chapkit_flows.flows.retrain import retrain
 from chapkit_flows.flows.runners import make_task_runner
+from chapkit_flows.flows.score import score
 from chapkit_flows.flows.settle import settle_after
 from chapkit_flows.flows.train import train
 from chapkit_flows.flows.validate import validate
@@ -95,7 +104,7 @@ class Model(ModelContract):
 
     @cached_property
     def retrain(self) -> ModelFlow:
-        """The flow `(config, data, geo=None, prediction_periods=None, force=False)`."""
+        """The flow `(config, data, geo=None, prediction_periods=None, force=False, gate=None)`."""
 
         async def retrain_flow(
             config: ModelConfig,
@@ -103,6 +112,7 @@ class Model(ModelContract):
             geo: str | None = None,
             prediction_periods: int | None = None,
             force: bool = False,
+            gate: RetrainGate | None = None,
         ) -> RetrainResult:
             """Train the model if data, polygons, config or code are new; else keep the model in use, and say so.
 
@@ -112,11 +122,15 @@ class Model(ModelContract):
                 geo: Where the polygons are, as GeoJSON.
                 prediction_periods: How many periods ahead to predict; default: the config's.
                 force: Train even if nothing is new.
+                gate: What the new model must pass to become the champion; without one it is only the latest.
             """
+            done = await retrain(self, config, (data, geo), prediction_periods, force=force, gate=gate)
             # Prefect takes a state too: it becomes that of the run, and what it holds the result.
-            return cast(RetrainResult, await retrain(self, config, data, geo, prediction_periods, force=force))
+            return cast(RetrainResult, done)
 
-        return self._flow("retrain", retrain_flow, config=self.config)
+        flow = self._flow("retrain", retrain_flow, config=self.config, gate=RetrainGate | None)
+        flow.task_runner = make_task_runner(self.entrypoint)
+        return flow
 
     @cached_property
     def predict(self) -> ModelFlow:
@@ -159,6 +173,23 @@ class Model(ModelContract):
         flow = self._flow("backtest", backtest_flow, config=self.config, plan=BacktestPlan)
         flow.task_runner = make_task_runner(self.entrypoint)
         return flow
+
+    @cached_property
+    def score(self) -> ModelFlow:
+        """The flow `(truth, prediction=None)`."""
+
+        async def score_flow(truth: str, prediction: str | None = None) -> ScoreResult:
+            """Score a prediction with the truth, or all predictions of the model whose truth has come.
+
+            The metrics are then those of the prediction; scoring again with more truth adds to them.
+
+            Args:
+                truth: Where the data with the truth is: a path, any fsspec URL, or artifact://ID. CSV or Parquet.
+                prediction: The id of a prediction; default: all of the model.
+            """
+            return await score(self, truth, prediction)
+
+        return self._flow("score", score_flow)
 
     @cached_property
     def validate(self) -> ModelFlow:

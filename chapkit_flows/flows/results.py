@@ -37,13 +37,15 @@ class TrainResult(RunResult):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetrainResult(TrainResult):
-    """The model in use after a retraining.
+    """The newest model after a retraining.
 
     Attributes:
         is_new: Whether it was trained now; else nothing was new, and it is the one before.
+        promoted: Whether it passed the gate and is the champion now; None without a gate, or if nothing was new.
     """
 
     is_new: bool
+    promoted: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +70,28 @@ class BacktestResult(RunResult):
 
     metrics: Mapping[str, float]
     folds: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreResult:
+    """Predictions that were scored with the truth.
+
+    Attributes:
+        artifact_id: Of the scores, a row per prediction, place and period; None if none could be scored yet.
+        metrics: The mean of each metric over all rows.
+        predictions: How many were `scored`, are `waiting` for their truth, and `failed` to be scored.
+    """
+
+    run_id: str
+    status: str
+    artifact_id: str | None
+    flow_run_id: str | None
+    metrics: Mapping[str, float]
+    predictions: Mapping[str, int]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON types."""
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

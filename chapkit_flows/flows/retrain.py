@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
 
 from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
@@ -14,7 +16,9 @@ from chapkit_flows.configs.block import ModelConfig
 from chapkit_flows.configs.versions import with_horizon
 from chapkit_flows.flows import steps
 from chapkit_flows.flows.check import resolve_horizon
+from chapkit_flows.flows.gating import RetrainGate, find_drift, promote_or_keep, publish_decision, try_candidate
 from chapkit_flows.flows.results import RetrainResult
+from chapkit_flows.flows.secrets import with_secrets
 from chapkit_flows.flows.session import RunSession
 from chapkit_flows.flows.summary import publish_nothing_new
 from chapkit_flows.lineage.facts import RunFact
@@ -29,17 +33,23 @@ NOTHING_NEW = "NothingNew"
 async def retrain(
     model: ModelContract,
     config: ModelConfig,
-    data: str,
-    geo: str | None = None,
+    inputs: tuple[str, str | None],
     prediction_periods: int | None = None,
     *,
     force: bool = False,
+    gate: RetrainGate | None = None,
 ) -> RetrainResult | State[RetrainResult]:
-    """Load and fingerprint the data, look for what is new; train as `train` does, or say that nothing is."""
-    given = {"data": data, "geo": geo, "prediction_periods": prediction_periods, "force": force or None}
+    """Load and fingerprint the data, look for what is new; train as `train` does, or say that nothing is.
+
+    With a gate the new model is tried beside the champion, and takes its place or does not.
+    """
+    data, geo = inputs
+    given: dict[str, Any] = {"data": data, "geo": geo, "prediction_periods": prediction_periods, "force": force or None}
+    given["gate"] = gate.model_dump(mode="json") if gate else None
     async with RunSession(model, "retrain", given, config=config) as run:
         if not run.done:
             settings = with_horizon(config, resolve_horizon(config, prediction_periods))
+            settings = await with_secrets(model.name, settings)
             table = await steps.load_data(run, data, role="data", config=settings)
             polygons = await steps.load_geo(run, geo) if geo else None
             current = None if force else await find_unchanged(run, settings)
@@ -47,14 +57,21 @@ async def retrain(
                 panel = await steps.validate_training(run, settings, table, polygons)
                 trained = await steps.fit(run, settings, panel, polygons)
                 await steps.store_model(run, trained, settings, panel)
+                if gate is not None:
+                    drift = await find_drift(run, settings, gate.alias, panel)
+                    await try_candidate(run, settings, gate, panel, drift)
             else:
                 run.consumed("model", current)
             await steps.record(run)
         made = run.fact.find_output("model")
         if made is None:
             return await _say_nothing_new(run.fact)
-        await steps.publish(run)
-        return _result(run.fact, made, is_new=True)
+        if run.fact.find_output("report") is None:
+            await steps.publish(run)
+            return _result(run.fact, made, is_new=True)
+        promoted, told = await promote_or_keep(run)
+        await publish_decision(run.fact, told)
+        return replace(_result(run.fact, made, is_new=True), promoted=promoted)
 
 
 @steps.step("look for what is new")

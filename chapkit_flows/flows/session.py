@@ -66,6 +66,7 @@ class RunSession:
         self.outputs: list[Edge] = []
         self.readings: list[Reading] = []
         self.metrics: dict[str, float] = {}
+        self.artifact_metrics: dict[str, dict[str, float]] = {}
         given = {name: value for name, value in parameters.items() if value is not None}
         self.parameters = {name: mask_uri(value) if isinstance(value, str) else value for name, value in given.items()}
         self.changes: list[DatasetChange] = []
@@ -169,6 +170,7 @@ class RunSession:
             config=self.config,
             code=self.model.code_version,
             metrics=self.metrics,
+            artifact_metrics=self.artifact_metrics,
         )
         expected, written = self._expect(outcome), True
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -62,13 +63,14 @@ async def settle(
         httpx.HTTPError: The Prefect server does not answer.
     """
     suspects = await asyncio.to_thread(running_before, resources.database, now()) if runs is None else runs
-    settled = []
+    settled: list[RunFact] = []
     if suspects:
         async with get_client() as client:
             for run in suspects:
                 state = await _find_end(client, run, silent_for)
-                if state is not None:
-                    settled.append(await asyncio.to_thread(_record, resources, run, state))
+                fact = None if state is None else await asyncio.to_thread(_record, resources, run, state)
+                if fact is not None:
+                    settled.append(fact)
     return settled
 
 
@@ -143,17 +145,30 @@ def _patience(beats: Sequence[datetime]) -> timedelta:
     return max(silence(), 3 * (beats[0] - beats[-1]))
 
 
-def _record(resources: Resources, run: RunFact, state: State[Any]) -> RunFact:
+def _record(resources: Resources, run: RunFact, state: State[Any]) -> RunFact | None:
+    """The run as it ended; None if it has recorded that itself meanwhile."""
     ended = state.timestamp or now()
     said = f"Prefect says {state.name}" + (f": {state.message}" if state.message else "")
     outcome = Outcome(status=_ENDS[state.type], error=said, finished_at=max(ended, run.started_at))
-    expected = replace(run, status=outcome.status, error=outcome.error, finished_at=outcome.finished_at)
     log = get_logger("chapkit_flows")
+    # Between the look at the database and the answer of the server it may have done its work, or been retried.
+    run = get_run(resources.database, run.id)
+    if run.status != "running":
+        return None
+    expected = replace(run, status=outcome.status, error=outcome.error, finished_at=outcome.finished_at)
+    _write_manifest(resources, expected, log)
+    fact = finish(resources.database, run.id, outcome)
+    if fact != expected:
+        _write_manifest(resources, fact, log)
+    if fact.status == "completed":
+        return None
+    announce(events_of_failure(fact), log, ChapkitFlowsSettings())
+    return fact
+
+
+def _write_manifest(resources: Resources, run: RunFact, log: logging.Logger) -> None:
     try:
-        resources.store.write_manifest(f"runs/{run.id}", expected.to_dict())
+        resources.store.write_manifest(f"runs/{run.id}", run.to_dict())
     except StoreUnavailable as error:
         # The store may be what the run died of: its row says so all the same.
         log.warning("The manifest of the run %s could not be written: %s", run.id, error)
-    fact = finish(resources.database, run.id, outcome)
-    announce(events_of_failure(fact), log, ChapkitFlowsSettings())
-    return fact

@@ -75,7 +75,7 @@ def step(name: str, **options: Any) -> Callable[[Step[P, T]], Step[P, T]]:
 @step("load data", task_run_name="load {role}")
 async def load_data(session: RunSession, uri: str, *, role: str, config: ModelConfig) -> Loaded:
     """Read a table, and keep its bytes in the store under their fingerprint."""
-    async with _showing_unreadable(session.model, role):
+    async with showing_unreadable(session.model, role):
         loaded, artifact = await run_apart(_load_table, session, uri, role=role, config=config)
     log = get_run_logger()
     if loaded.panel is not None:
@@ -109,14 +109,14 @@ async def load_geo(session: RunSession, uri: str) -> Geo:
         session.consumed("geo", artifact, fetched=fetched, ingested=ingested)
         return geo
 
-    async with _showing_unreadable(session.model, "geo"):
+    async with showing_unreadable(session.model, "geo"):
         geo = await run_apart(work)
     get_run_logger().info("Loaded %d polygons", len(geo.features))
     return geo
 
 
 @asynccontextmanager
-async def _showing_unreadable(model: ModelContract, role: str) -> AsyncIterator[None]:
+async def showing_unreadable(model: ModelContract, role: str) -> AsyncIterator[None]:
     """Show that an input cannot be read as a finding, as `validate` does, before the run fails."""
     try:
         yield

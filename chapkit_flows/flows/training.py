@@ -114,7 +114,8 @@ def resolve_reference(database: Database, reference: str) -> str:
         try:
             return find_version(database, name, alias).artifact_id
         except RegistryError as error:
-            raise _refusal("unknown_alias", f"{error} Or write {name}@{LATEST} for the newest training.") from error
+            advice = f"{reference} names no version. Write {name}@{LATEST} for the newest training."
+            raise _refusal("unknown_alias", f"{advice} {error}") from error
     run = latest_training(database, name)
     if run is None:
         raise _refusal(

@@ -196,8 +196,9 @@ def _related_rows(
         # nothing, only the index that has the value beside the run is left.
         own = UnaryExpression(type_coerce(of_run, String), operator=custom_op("+")) if dialect == "sqlite" else of_run
         return (own, col(MetricRow.run_id)), select(of_run).where(*measured)
-    metric = and_(of_run == made, col(MetricRow.run_id) == made)
-    edges = select(edge_id).join(MetricRow, metric).where(col(RunArtifactRow.direction) == "output", *measured)
+    # Of the run that wrote the artifact, or of a run that measured it, as one that scores a prediction does.
+    about = or_(and_(of_run == made, col(RunArtifactRow.direction) == "output"), of_run == edge_id)
+    edges = select(edge_id).join(MetricRow, and_(col(MetricRow.run_id) == made, about)).where(*measured)
     return (edge_id,), edges
 
 

@@ -58,6 +58,7 @@ class Outcome:
         error: What people should know of a failure.
         finished_at: When it ended; None for the moment at which that is recorded.
         metrics: Numbers about the run by name; they may be NaN or infinite.
+        artifact_metrics: The same about artifacts that it read or wrote, by the id of the artifact.
     """
 
     status: RunStatus
@@ -69,6 +70,7 @@ class Outcome:
     config: ConfigRef | None = None
     code: CodeVersion | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
+    artifact_metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +86,7 @@ class RunFact(RunRef):
     outputs: tuple[Edge, ...] = ()
     readings: tuple[Reading, ...] = ()
     metrics: Mapping[str, float] = field(default_factory=dict)
+    artifact_metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def find_output(self, role: str) -> ArtifactRef | None:
         """What the run wrote in a role: the newest, if attempts that failed wrote others; None if nothing."""
@@ -192,11 +195,20 @@ def run_from_dict(document: Mapping[str, Any]) -> RunFact:
             "inputs": tuple(map(_edge_from_dict, document["inputs"])),
             "outputs": tuple(map(_edge_from_dict, document["outputs"])),
             "readings": tuple(map(_reading_from_dict, document.get("readings", ()))),  # earlier versions wrote none
-            "metrics": {name: float(value) for name, value in document["metrics"].items()},
+            "metrics": _read_metrics(document["metrics"]),
+            # Runs that older versions recorded measured no artifacts.
+            "artifact_metrics": {
+                artifact_id: _read_metrics(values)
+                for artifact_id, values in document.get("artifact_metrics", {}).items()
+            },
         }
         return RunFact(**values)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise LineageError(f"The document is no record of a run: {error!r}. Restore it from a backup.") from error
+
+
+def _read_metrics(document: Mapping[str, Any]) -> dict[str, float]:
+    return {name: float(value) for name, value in document.items()}
 
 
 def _edge_from_dict(document: Mapping[str, Any]) -> Edge:

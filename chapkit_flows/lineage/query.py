@@ -14,8 +14,16 @@ from chapkit_flows.errors import ArtifactNotFound, ConfigNotFound, RunNotFound
 from chapkit_flows.lineage.engine import Database
 from chapkit_flows.lineage.facts import RunFact
 from chapkit_flows.lineage.rows import load_runs, make_ingest_key, to_artifact, to_config
-from chapkit_flows.lineage.tables import ArtifactRow, ConfigVersionRow, DeletionRow, MetricRow, RunArtifactRow, RunRow
-from chapkit_flows.refs import ArtifactRef, ConfigRef, Kind, RunStatus, check_id
+from chapkit_flows.lineage.tables import (
+    ArtifactRow,
+    CodeVersionRow,
+    ConfigVersionRow,
+    DeletionRow,
+    MetricRow,
+    RunArtifactRow,
+    RunRow,
+)
+from chapkit_flows.refs import ArtifactRef, CodeVersion, ConfigRef, Kind, RunStatus, check_id
 
 
 def get_run(database: Database, run_id: str) -> RunFact:
@@ -232,6 +240,41 @@ def last_metric(database: Database, model: str, name: str) -> float | None:
     with database.read() as session:
         value: float | None = session.scalar(query)
     return value
+
+
+def latest_backtest(database: Database, model: str, config_digest: str, code: CodeVersion) -> RunFact | None:
+    """The newest completed run that scored forecasts of a config version made with some code; None if there is none.
+
+    Installed packages are not compared: they differ from machine to machine.
+    """
+    scored = select(col(RunArtifactRow.run_id)).where(
+        col(RunArtifactRow.run_id) == col(RunRow.id),
+        col(RunArtifactRow.direction) == "output",
+        col(RunArtifactRow.role) == "scores",
+    )
+    source = [
+        column == value if value is not None else column.is_(None)
+        for column, value in (
+            (col(CodeVersionRow.git_commit), code.git_commit),
+            (col(CodeVersionRow.patch_digest), code.patch_digest),
+            (col(CodeVersionRow.source_digest), code.source_digest),
+        )
+    ]
+    query = (
+        select(RunRow)
+        .join(CodeVersionRow, col(CodeVersionRow.digest) == col(RunRow.code_digest))
+        .where(
+            col(RunRow.config_digest) == config_digest,
+            col(RunRow.model) == model,
+            col(RunRow.flow).in_(("backtest", "retrain")),
+            col(RunRow.status) == "completed",
+            scored.exists(),
+            *source,
+        )
+    )
+    with database.read() as session:
+        runs = load_runs(session, session.scalars(query.order_by(col(RunRow.id).desc()).limit(1)).all())
+        return runs[0] if runs else None
 
 
 def get_config(database: Database, digest: str) -> ConfigRef:

@@ -151,6 +151,7 @@ def _outcome_of(run: RunFact) -> Outcome:
         config=run.config,
         code=run.code,
         metrics=run.metrics,
+        artifact_metrics=run.artifact_metrics,
     )
 
 
@@ -175,7 +176,7 @@ def _record_outcome(session: Session, row: RunRow, outcome: Outcome) -> None:
     ids = _record_edges(session, row.id, outcome)
     _record_readings(session, row.id, outcome.readings, ids)
     _take_out_of_trash(session, row.id, outcome, moment)
-    _record_metrics(session, row.id, outcome.metrics)
+    _record_metrics(session, row.id, outcome)
 
 
 def _record_code(session: Session, code: CodeVersion) -> None:
@@ -295,10 +296,14 @@ def _find_recorded(session: Session, rows: Mapping[str, Mapping[str, Any]]) -> t
     return {artifact_id: digest for artifact_id, digest, _ in found}, datasets
 
 
-def _record_metrics(session: Session, run_id: str, metrics: Mapping[str, float]) -> None:
+def _record_metrics(session: Session, run_id: str, outcome: Outcome) -> None:
     """Replace those of an earlier attempt."""
-    of_run = (col(MetricRow.run_id) == run_id, col(MetricRow.subject_id) == run_id)
-    session.execute(delete(MetricRow).where(*of_run).execution_options(synchronize_session=False))
-    rows = [{"run_id": run_id, "subject_id": run_id, "name": name, "value": value} for name, value in metrics.items()]
+    of_run = col(MetricRow.run_id) == run_id
+    session.execute(delete(MetricRow).where(of_run).execution_options(synchronize_session=False))
+    rows = [
+        {"run_id": run_id, "subject_id": subject_id, "name": name, "value": value}
+        for subject_id, metrics in {run_id: outcome.metrics, **outcome.artifact_metrics}.items()
+        for name, value in metrics.items()
+    ]
     if rows:
         session.execute(insert(MetricRow), rows)

@@ -7,11 +7,12 @@ so that the history of an alias is its state.
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields, replace
 from datetime import datetime
 
-from sqlalchemy import Select, func, insert, select
+from sqlalchemy import Select, delete, func, insert, select
 from sqlalchemy.orm import Session
 from sqlmodel import col
 
@@ -266,24 +267,87 @@ def as_of(database: Database, model: str, alias: str, moment: datetime) -> Assig
         return None if row is None or row.number is None else _to_assignment(row)
 
 
-def restore_registry(database: Database, versions: Sequence[ModelVersion], changes: Sequence[Assignment]) -> int:
-    """Record versions and changes of aliases as they were recorded before; what is there stays as it is.
+def restore_registry(
+    database: Database, versions: Sequence[ModelVersion], changes: Sequence[tuple[Assignment, str | None]]
+) -> int:
+    """Record versions and changes of aliases as they were recorded before; what is there stays.
+
+    Args:
+        database: To write.
+        versions: Of any models.
+        changes: Each with the id of the version that it points to.
 
     Returns:
-        How many were not there.
+        How many were not there. If a number was given twice, since others were registered meanwhile, all versions of
+        the model, and all changes of an alias, are numbered again by their time.
     """
 
     def work(session: Session) -> int:
-        known = set(session.scalars(select(col(ModelVersionRow.id))))
-        known |= set(session.scalars(select(col(AssignmentRow.id))))
-        new_versions = [asdict(version) for version in versions if version.id not in known]
-        new_changes = [asdict(change) for change in changes if change.id not in known]
-        for table, rows in ((ModelVersionRow, new_versions), (AssignmentRow, new_changes)):
-            if rows:
-                session.execute(insert(table), rows)
-        return len(new_versions) + len(new_changes)
+        added = 0
+        for model in sorted({one.model for one in versions} | {change.model for change, _ in changes}):
+            added += _merge(
+                session,
+                model,
+                [one for one in versions if one.model == model],
+                [one for one in changes if one[0].model == model],
+            )
+        return added
 
     return database.transact(work)
+
+
+def _merge(
+    session: Session, model: str, versions: Sequence[ModelVersion], changes: Sequence[tuple[Assignment, str | None]]
+) -> int:
+    there = list(map(_to_version, session.scalars(select(ModelVersionRow).where(col(ModelVersionRow.model) == model))))
+    past = list(map(_to_assignment, session.scalars(select(AssignmentRow).where(col(AssignmentRow.model) == model))))
+    # Registered again while the database was lost: the artifact has its number already.
+    ids = {one.artifact_id: one.id for one in there}
+    same = {one.id: ids.setdefault(one.artifact_id, one.id) for one in sorted(versions, key=lambda one: one.id)}
+    known = {one.id for one in there}
+    all_versions = _renumbered(there + [one for one in versions if same[one.id] == one.id and one.id not in known])
+    numbers = {one.id: one.number for one in all_versions}
+    held = {one.number: one.id for one in there}
+    pointing = {one.id: held[one.number] for one in past if one.number is not None}
+    pointing |= {change.id: same[target] for change, target in changes if target is not None}
+    known = {one.id for one in past}
+    all_changes = _resequenced(
+        [
+            replace(one, number=numbers[pointing[one.id]] if one.id in pointing else one.number)
+            for one in past + [change for change, _ in changes if change.id not in known]
+        ]
+    )
+    if len(all_versions) == len(there) and len(all_changes) == len(past):
+        return 0
+    for table, rows, before in ((ModelVersionRow, all_versions, there), (AssignmentRow, all_changes, past)):
+        session.execute(delete(table).where(col(table.id).in_([one.id for one in before])))
+        if rows:
+            session.execute(insert(table), list(map(asdict, rows)))
+    return len(all_versions) - len(there) + len(all_changes) - len(past)
+
+
+def _renumbered(versions: Sequence[ModelVersion]) -> list[ModelVersion]:
+    if len({one.number for one in versions}) == len(versions):
+        return list(versions)
+    in_time = sorted(versions, key=lambda one: (one.registered_at, one.id))
+    return [replace(one, number=number) for number, one in enumerate(in_time, start=1)]
+
+
+def _resequenced(changes: Sequence[Assignment]) -> list[Assignment]:
+    """The changes with sequences, and numbers before, that follow each other in each alias."""
+    in_time: defaultdict[str, list[Assignment]] = defaultdict(list)
+    for change in sorted(changes, key=lambda one: (one.moment, one.sequence, one.id)):
+        in_time[change.alias].append(change)
+    found = []
+    for some in in_time.values():
+        if len({one.sequence for one in some}) == len(some):
+            found += some
+            continue
+        before = [None, *(one.number for one in some)]
+        found += [
+            replace(one, sequence=sequence, previous=before[sequence - 1]) for sequence, one in enumerate(some, start=1)
+        ]
+    return found
 
 
 def _change(

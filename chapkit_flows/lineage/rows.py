@@ -160,7 +160,7 @@ class _Surroundings:
     codes: Mapping[str, CodeVersionRow] = field(default_factory=dict)
     edges: Mapping[tuple[str, str], Sequence[Edge]] = field(default_factory=dict)
     readings: Mapping[str, Sequence[Reading]] = field(default_factory=dict)
-    metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    metrics: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
 
 
 def _to_run(row: RunRow, known: _Surroundings) -> RunFact:
@@ -181,7 +181,10 @@ def _to_run(row: RunRow, known: _Surroundings) -> RunFact:
         inputs=tuple(known.edges.get((row.id, "input"), ())),
         outputs=tuple(known.edges.get((row.id, "output"), ())),
         readings=tuple(known.readings.get(row.id, ())),
-        metrics=known.metrics.get(row.id, {}),
+        metrics=known.metrics.get(row.id, {}).get(row.id, {}),
+        artifact_metrics={
+            subject_id: metrics for subject_id, metrics in known.metrics.get(row.id, {}).items() if subject_id != row.id
+        },
     )
 
 
@@ -215,13 +218,12 @@ def _load_readings(session: Session, run_ids: Sequence[str]) -> dict[str, list[R
     return readings
 
 
-def _load_metrics(session: Session, run_ids: Sequence[str]) -> dict[str, dict[str, float]]:
-    """By run and name."""
-    query = select(col(MetricRow.run_id), col(MetricRow.name), col(MetricRow.value)).where(
-        col(MetricRow.run_id).in_(run_ids), col(MetricRow.subject_id) == col(MetricRow.run_id)
-    )
-    metrics: defaultdict[str, dict[str, float]] = defaultdict(dict)
+def _load_metrics(session: Session, run_ids: Sequence[str]) -> dict[str, dict[str, dict[str, float]]]:
+    """By run, subject and name."""
+    columns = (col(MetricRow.run_id), col(MetricRow.name), col(MetricRow.value), col(MetricRow.subject_id))
+    query = select(*columns).where(col(MetricRow.run_id).in_(run_ids))
+    metrics: defaultdict[str, dict[str, dict[str, float]]] = defaultdict(dict)
     # Ordered here: MariaDB would read all metrics in the order of their names for the sake of a few.
-    for run_id, name, value in sorted(session.execute(query), key=lambda row: str(row[1])):
-        metrics[run_id][name] = cast(float, value)  # NULL has become NaN
+    for run_id, name, value, subject_id in sorted(session.execute(query), key=lambda row: str(row[1])):
+        metrics[run_id].setdefault(subject_id, {})[name] = cast(float, value)  # NULL has become NaN
     return metrics

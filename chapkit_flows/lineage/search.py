@@ -54,7 +54,8 @@ def search_runs(database: Database, where: str, **options: Unpack[Options]) -> l
 def search_artifacts(database: Database, where: str, **options: Unpack[Options]) -> list[ArtifactRef]:
     """The artifacts that a filter is true of, newest first, without those in the trash.
 
-    `model` is true of what runs of the model read or wrote, `metric.NAME` of what a run with the metric wrote.
+    `model` is true of what runs of the model read or wrote, `metric.NAME` of what a run with the metric wrote,
+    and of what a run has measured, such as a prediction that was scored; after several such runs, of any of them.
 
     Raises:
         The errors of `search_runs`.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 from threading import Barrier
 from typing import Any
 
@@ -23,6 +24,7 @@ from chapkit_flows.lineage.engine import Database, open_database
 from chapkit_flows.lineage.facts import Edge, Outcome
 from chapkit_flows.lineage.query import get_run, producer
 from chapkit_flows.lineage.record import restore_runs
+from chapkit_flows.refs import new_id, now
 from chapkit_flows.testing.facts import make_artifact, make_training, record_run
 
 WHY = Decision(actor="ana", reason="better in the rainy season")
@@ -37,6 +39,11 @@ def train(database: Database, number: int, model: str = "rain") -> str:
 def make_versions(database: Database, count: int, model: str = "rain") -> list[ModelVersion]:
     """Train and register some versions."""
     return [registry.register(database, train(database, number, model), by="ana") for number in range(count)]
+
+
+def past(hours: int) -> datetime:
+    """Some hours ago."""
+    return now() - timedelta(hours=hours)
 
 
 def promote(database: Database, version: ModelVersion, expected: int | None) -> Assignment:
@@ -184,7 +191,10 @@ class RegistryContract:
     def test_registry_comes_back(self, database: Database) -> None:
         """Versions and changes recorded from their documents give the same database."""
         first, second = make_versions(database, 2)
-        changes = [promote(database, first, expected=None), promote(database, second, expected=1)]
+        changes = [
+            (promote(database, first, expected=None), first.id),
+            (promote(database, second, expected=1), second.id),
+        ]
         runs = [get_run(database, _producer_id(database, one)) for one in (first, second)]
         other: Any = open_database("sqlite://")
         try:
@@ -194,6 +204,21 @@ class RegistryContract:
             assert sorted(dump(database)) == sorted(dump(other))
         finally:
             other.close()
+
+    def test_what_was_numbered_twice_is_numbered_by_its_time(self, database: Database) -> None:
+        """Versions and changes of a lost database come before those that were made without it."""
+        first, second, third = make_versions(database, 3)
+        earlier = replace(first, id=new_id(), artifact_id=train(database, 4), registered_at=past(2), number=2)
+        promote(database, third, expected=None)
+        change = replace(
+            promote(database, second, expected=3), id=new_id(), number=2, previous=None, sequence=1, moment=past(1)
+        )
+        assert registry.restore_registry(database, [earlier], [(change, earlier.id)]) == 2
+        in_order = [one.id for one in registry.scan_versions(database, "rain")]
+        assert [earlier.id, first.id, second.id, third.id] == in_order
+        assert list(map(_numbers, registry.assignments(database, "rain"))) == [(None, 1), (1, 4), (4, 3)]
+        assert second.artifact_id == registry.find_version(database, "rain", "champion").artifact_id
+        assert registry.restore_registry(database, [earlier], [(change, earlier.id)]) == 0
 
 
 def _numbers(change: Assignment) -> tuple[int | None, int | None]:

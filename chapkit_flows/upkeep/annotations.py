@@ -38,7 +38,13 @@ def add_note(resources: Resources, subject_id: str, text: str, *, by: str) -> An
 
 def keep_history(resources: Resources, subject_id: str) -> None:
     """Write all that was said of a run or an artifact. The last of two writers at once writes what both have said."""
-    write_history(resources.store, subject_id, history(resources.database, subject_id))
+    said = history(resources.database, subject_id)
+    while True:
+        write_history(resources.store, subject_id, said)
+        # Another writer may have said more, and written that, between the look at the database and this writing.
+        written, said = said, history(resources.database, subject_id)
+        if said == written:
+            return
 
 
 def write_history(store: Store, subject_id: str, said: Iterable[Annotation]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from chapkit_flows.artifacts.manifests import artifact_from_manifest
 from chapkit_flows.errors import ArtifactError, ArtifactNotFound, DigestMismatch, InvalidId, LineageError, ObjectMissing
 from chapkit_flows.lineage.annotations import restore_annotations
-from chapkit_flows.lineage.assignments import assignment_from_dict, version_from_dict
+from chapkit_flows.lineage.assignments import Assignment, ModelVersion, assignment_from_dict, version_from_dict
 from chapkit_flows.lineage.configs import MANIFESTS, restore_entries
 from chapkit_flows.lineage.deletions import record_deletions
 from chapkit_flows.lineage.engine import Database
@@ -27,9 +27,9 @@ from chapkit_flows.lineage.query import consumers, find_dataset, get_artifact
 from chapkit_flows.lineage.record import restore_runs
 from chapkit_flows.lineage.registry import restore_registry
 from chapkit_flows.refs import Diagnostic
+from chapkit_flows.registry import REGISTRY
 from chapkit_flows.resources import Resources
 from chapkit_flows.upkeep.annotations import ANNOTATIONS
-from chapkit_flows.upkeep.registry import REGISTRY
 from chapkit_flows.upkeep.trash import FOLDER
 
 _PAGE = 200
@@ -84,9 +84,7 @@ def rebuild(resources: Resources) -> Rebuilt:
     annotations = 0
     for documents in _read_pages(resources, ANNOTATIONS, findings):
         annotations += sum(_restore_annotations(resources, name, document, findings) for name, document in documents)
-    registrations = 0
-    for documents in _read_pages(resources, REGISTRY, findings):
-        registrations += sum(_restore_registry(resources, name, document, findings) for name, document in documents)
+    registrations = _restore_registry(resources, findings)
     return Rebuilt(
         runs=runs,
         deletions=deletions,
@@ -97,14 +95,25 @@ def rebuild(resources: Resources) -> Rebuilt:
     )
 
 
-def _restore_registry(resources: Resources, name: str, document: dict[str, Any], findings: list[Diagnostic]) -> int:
-    try:
-        versions = [version_from_dict(item) for item in document["versions"]]
-        changes = [assignment_from_dict(item) for item in document["assignments"]]
-        return restore_registry(resources.database, versions, changes)
-    except (LineageError, KeyError, TypeError) as error:
-        findings.append(_unreadable(name, error))
-        return 0
+def _restore_registry(resources: Resources, findings: list[Diagnostic]) -> int:
+    """All at once: versions that were numbered twice, since a database was lost in between, are numbered anew."""
+    versions: dict[str, ModelVersion] = {}
+    changes: list[tuple[Assignment, str | None]] = []
+    for documents in _read_pages(resources, REGISTRY, findings):
+        for name, document in documents:
+            try:
+                version = document["version"] and version_from_dict(document["version"])
+                change = document["assignment"] and assignment_from_dict(document["assignment"])
+                if version:
+                    get_artifact(resources.database, version.artifact_id)
+            except (LineageError, ArtifactError, KeyError, TypeError) as error:
+                findings.append(_unreadable(name, error))
+                continue
+            if version:
+                versions[version.id] = version
+            if change:
+                changes.append((change, version.id if version else None))
+    return restore_registry(resources.database, list(versions.values()), changes)
 
 
 def _restore_configs(

@@ -57,7 +57,7 @@ _RECORD = (Call(step="record", owner=session, name="finish"), Call(step="record"
 _PUBLISH = Call(step="publish", owner=steps, name="publish_summary")
 CALLS: Mapping[str, Sequence[Call]] = {
     "train": (
-        Call(step="begin", owner=session, name="start"),
+        Call(step="begin", owner=session, name="begin"),
         Call(step="load data", owner=steps, name="parse_table"),
         Call(step="load data", owner=steps, name="keep"),
         Call(step="validate", owner=steps, name="check_training"),
@@ -69,7 +69,7 @@ CALLS: Mapping[str, Sequence[Call]] = {
         _PUBLISH,
     ),
     "predict": (
-        Call(step="begin", owner=session, name="start"),
+        Call(step="begin", owner=session, name="begin"),
         Call(step="load the model", owner=steps, name="load_training"),
         Call(step="load data", owner=steps, name="parse_table", times=2),
         Call(step="load data", owner=steps, name="keep", times=2),

@@ -33,7 +33,10 @@ LATE_IMPORTS = {
     "chapkit_flows/artifacts/backends.py": "drivers of remote storage are optional extras",
     "chapkit_flows/artifacts/estimators.py": "skops and scikit-learn are an optional extra",
     "chapkit_flows/cli/main.py": "importing Prefect and pandas takes seconds that --help must not pay",
-    "chapkit_flows/evaluation/metrics.py": "scipy takes time that a run which scores nothing must not pay",
+    "chapkit_flows/evaluation/comparison.py": "scipy takes a quarter of a second that a training must not pay",
+    "chapkit_flows/evaluation/drift.py": "scipy takes a quarter of a second that a training must not pay",
+    "chapkit_flows/evaluation/metrics.py": "scipy takes a quarter of a second that a training must not pay",
+    "chapkit_flows/flows/runners.py": "Dask is an optional extra",
     "chapkit_flows/lineage/engine.py": "Alembic is needed once in the life of a database",
 }
 

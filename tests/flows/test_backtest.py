@@ -14,7 +14,7 @@ from command_line import MODELS, write_tables
 from chapkit_flows import Model, load_model, open_resources
 from chapkit_flows.artifacts.codecs import load
 from chapkit_flows.artifacts.trees import list_tree
-from chapkit_flows.errors import BacktestFailed, EvaluationError, TooFewPeriods, ValidationFailed
+from chapkit_flows.errors import BacktestFailed, EvaluationError, InvalidSetting, TooFewPeriods, ValidationFailed
 from chapkit_flows.flows.evaluations import describe_backtest
 from chapkit_flows.lineage.query import get_artifact, get_run
 
@@ -158,11 +158,14 @@ def test_sliding_window(tried: Model, data: Path, calls: Path) -> None:
     assert [(periods[-8], periods[-4]), (periods[-7], periods[-3])] == trained
 
 
-def test_other_processes_do_the_folds(tried: Model, data: Path, calls: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Folds done in processes of their own give the same scores as those done in threads."""
+@pytest.mark.parametrize("where", ["processes", "dask"])
+def test_other_processes_do_the_folds(
+    tried: Model, data: Path, calls: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """Folds done in processes of their own, also those of a real Dask cluster, give the same scores as in threads."""
     here = tried.backtest(tried.config(), str(data), plan={"periods": 2, "splits": 2})
     monkeypatch.setenv(f"{SETTINGS}HOME", f"{data.parent}/other")
-    monkeypatch.setenv(f"{SETTINGS}TASK_RUNNER", "processes")
+    monkeypatch.setenv(f"{SETTINGS}TASK_RUNNER", where)
     monkeypatch.setenv(f"{SETTINGS}TASK_RUNNER_WORKERS", "2")
     lines(calls)
     other = _fresh(tried)
@@ -180,6 +183,16 @@ def test_what_is_not_defined_is_left_out(data: Path, server: str) -> None:
     assert {"crps", "mae"} <= set(result.metrics)
     assert all(math.isfinite(value) for value in run.metrics.values())
     assert "nan" not in describe_backtest(run, frame_of(result.artifact_id))
+
+
+def test_cluster_that_does_not_answer(tried: Model, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An address at which no scheduler is fails the run with what to do, and no fold is done."""
+    monkeypatch.setenv(f"{SETTINGS}TASK_RUNNER", "dask")
+    monkeypatch.setenv(f"{SETTINGS}CLUSTER_ADDRESS", "tcp://127.0.0.1:9")
+    monkeypatch.setattr("chapkit_flows.flows.dask._SECONDS", 1)
+    other = _fresh(tried)
+    with pytest.raises(InvalidSetting, match=r"127\.0\.0\.1:9 does not answer"):
+        other.backtest(other.config(), str(data), plan={"periods": 2, "splits": 2})
 
 
 def _fresh(model: Model) -> Model:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
 import traceback
 from dataclasses import dataclass
@@ -177,20 +176,6 @@ def test_reference_is_resolved_in_the_run_only(
     assert_no_canary(home, kept[kind].reference)
 
 
-@pytest.mark.parametrize("task_runner", ["threads", "processes"])
-def test_folds_of_a_backtest_resolve_references(
-    kept: dict[str, Kept], home: Path, tables: dict[str, str], monkeypatch: pytest.MonkeyPatch, task_runner: str
-) -> None:
-    """Each fold sees what the references lead to, in whatever process; what is kept has the references."""
-    monkeypatch.setenv("PREFECT_INTEGRATIONS_CHAPKIT_FLOWS_TASK_RUNNER", task_runner)
-    monkeypatch.setenv("EXPECTED_DIGEST", hashlib.sha256(IN_FILE.encode()).hexdigest())
-    model, _ = secretive("knows")
-    config = save_reference(model, kept["file"])
-    result = model.backtest(config, tables["training"], plan={"periods": 2, "splits": 2})
-    assert {"done": 2, "reused": 0, "failed": 0} == result.folds
-    assert_no_canary(home, kept["file"].reference)
-
-
 def test_backtest_with_an_unresolvable_reference_stops_before_its_folds(
     server: str, home: Path, tables: dict[str, str]
 ) -> None:
@@ -199,6 +184,31 @@ def test_backtest_with_an_unresolvable_reference_stops_before_its_folds(
     with pytest.raises(ValidationFailed, match=r"SECRETIVE_ABSENT is not set"):
         model.backtest(model.config(token="${env:SECRETIVE_ABSENT}"), tables["training"], plan={"splits": 2})
     assert [] == seen
+
+
+@pytest.mark.parametrize("runner", ["threads", "processes"])
+def test_every_flow_resolves_references(
+    kept: dict[str, Kept], home: Path, tables: dict[str, str], monkeypatch: pytest.MonkeyPatch, runner: str
+) -> None:
+    """Retraining and backtests give the model what references lead to, in whatever process, and keep none of it."""
+    monkeypatch.setenv("PREFECT_INTEGRATIONS_CHAPKIT_FLOWS_TASK_RUNNER", runner)
+    model, _ = secretive("strict")
+    config = save_reference(model, kept["env"])
+    assert model.retrain(config, tables["training"]).is_new
+    assert not model.retrain(config, tables["training"]).is_new
+    result = model.backtest(config, tables["training"], plan={"periods": 2, "splits": 2})
+    assert {"done": 2, "reused": 0, "failed": 0} == result.folds
+    assert_no_canary(home, kept["env"].reference)
+
+
+@pytest.mark.parametrize("flow", ["retrain", "backtest"])
+def test_failing_flow_tells_no_secret(kept: dict[str, Kept], home: Path, tables: dict[str, str], flow: str) -> None:
+    """What a model raises is masked in the error of whatever flow called it, and in all that is written."""
+    model, _ = secretive("leaky")
+    with pytest.raises(ChapkitFlowsError) as failure:
+        getattr(model, flow)(save_reference(model, kept["env"]), tables["training"])
+    assert "**********" in str(failure.value)
+    assert_no_canary(home, "**********")
 
 
 def test_prediction_needs_no_saved_config_for_references(

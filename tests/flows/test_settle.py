@@ -14,9 +14,10 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from server_api import connect
 
 from chapkit_flows import load_model, open_resources
-from chapkit_flows.lineage.facts import RunFact
+from chapkit_flows.flows.settle import settle
+from chapkit_flows.lineage.facts import Outcome, RunFact
 from chapkit_flows.lineage.query import get_run
-from chapkit_flows.lineage.record import start
+from chapkit_flows.lineage.record import finish, start
 from chapkit_flows.refs import RunRef, new_id, now
 
 Begin = Callable[[str | None], RunFact]
@@ -57,6 +58,16 @@ def test_settled_as_the_server_says(begin: Begin, cli: CommandLine, state: str, 
     assert [settled.to_dict()] == ended.json["settled"]
     assert settled.to_dict() == resources.store.read_manifest(f"runs/{run.id}")
     assert [] == cli("runs", "settle", "--json").json["settled"]
+
+
+async def test_run_that_ends_meanwhile_stays_as_it_ended(begin: Begin) -> None:
+    """A run that records its own end while the server is asked is not settled, and keeps its manifest."""
+    run, resources = begin("COMPLETED"), open_resources()
+    done = finish(resources.database, run.id, Outcome(status="completed", metrics={"crps": 1.5}))
+    resources.store.write_manifest(f"runs/{run.id}", done.to_dict())
+    assert [] == await settle(resources, runs=[run])
+    assert done == get_run(resources.database, run.id)
+    assert done.to_dict() == resources.store.read_manifest(f"runs/{run.id}")
 
 
 def test_what_runs_is_left_alone(begin: Begin, cli: CommandLine) -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from command_line import model, write_tables
 from worlds import World
 
 from chapkit_flows import Resources, load_model, open_resources
+from chapkit_flows.artifacts.store import Store
 from chapkit_flows.configs.versions import config_version
 from chapkit_flows.errors import ChapkitFlowsError
 from chapkit_flows.flows.config_history import record_config
@@ -23,13 +27,28 @@ from chapkit_flows.lineage.dump import dump
 from chapkit_flows.lineage.engine import open_database
 from chapkit_flows.lineage.facts import Deletion, NewEntry
 from chapkit_flows.lineage.query import list_artifacts
+from chapkit_flows.lineage.registry import assignments, scan_versions
 from chapkit_flows.refs import new_id, now
+from chapkit_flows.registry import promote, register
 from chapkit_flows.testing.facts import make_run
 from chapkit_flows.upkeep.annotations import add_note, remove_tags, set_tags
 from chapkit_flows.upkeep.recovery import rebuild
-from chapkit_flows.upkeep.registry import promote, register
 from chapkit_flows.upkeep.rehearsal import rehearse
 from chapkit_flows.upkeep.trash import delete, restore
+
+
+class Interrupted:
+    """A store in which somebody else does something just before a manifest is written."""
+
+    def __init__(self, store: Store, work: Callable[[], object]) -> None:
+        self.store = store
+        self.work: Callable[[], object] | None = work
+
+    def write_manifest(self, name: str, document: Mapping[str, Any]) -> None:
+        work, self.work = self.work, None
+        if work is not None:
+            work()
+        self.store.write_manifest(name, document)
 
 
 def rebuilt(resources: Resources, folder: Path) -> tuple[Resources, list[str]]:
@@ -172,11 +191,53 @@ def test_rehearsal_passes(world: World, tmp_path: Path) -> None:
     run = world.train(b"table", a=b"1", b=b"2")
     record.start(world.resources.database, make_run())
     delete(world.resources, [run.output("model").id], actor="ana", reason="x")
+    world.say_all(world.train(b"table", a=b"3"))
     before, objects = list(dump(world.resources.database)), world.objects()
     acts = rehearse(world.resources, tmp_path / "scratch")
     assert ["backup", "restore", "rebuild", "compare", "check"] == [act.name for act in acts]
     assert all(act.passed for act in acts), acts
     assert (before, objects) == (list(dump(world.resources.database)), world.objects())
+
+
+def test_two_writers_of_one_registry(world: World, tmp_path: Path) -> None:
+    """What is registered while another registration writes its manifest is in the manifests too."""
+    first, second = (world.train(b"table", a=name.encode()).output("model").id for name in ("first", "second"))
+    store = world.resources.store
+    paused = Interrupted(store, lambda: register(world.resources, second, by="bo"))
+    register(replace(world.resources, store=cast(Store, paused)), first, by="ana")
+    _, lines = rebuilt(world.resources, tmp_path)
+    assert sorted(dump(world.resources.database)) == sorted(lines)
+
+
+def test_two_writers_of_one_history(world: World, tmp_path: Path) -> None:
+    """What is said of a run while another writer writes what was said before is in the manifests too."""
+    run = world.train()
+    paused = Interrupted(world.resources.store, lambda: add_note(world.resources, run.id, "the second", by="bo"))
+    add_note(replace(world.resources, store=cast(Store, paused)), run.id, "the first", by="ana")
+    _, lines = rebuilt(world.resources, tmp_path)
+    assert sorted(dump(world.resources.database)) == sorted(lines)
+
+
+def test_registry_that_was_begun_again(world: World, tmp_path: Path) -> None:
+    """Versions registered after the database was lost, and before it was rebuilt, cost none of those before."""
+    runs = [world.train(b"table", a=str(number).encode()) for number in range(2)]
+    before = [register(world.resources, run.output("model").id, by="ana") for run in runs]
+    decision = Decision(actor="ana", reason="the best")
+    promote(world.resources, before[1], alias="champion", expected=None, decision=decision)
+    lost = Resources(store=world.resources.store, database=open_database(f"sqlite:///{tmp_path / 'new.db'}"))
+    later = World(folder=world.folder, resources=lost).train(b"table", a=b"later")
+    promote(lost, register(lost, later.output("model").id, by="bo"), alias="champion", expected=None, decision=decision)
+    found = rebuild(lost)
+    assert ((), 3) == (found.findings, found.registrations)
+    assert [run.output("model").id for run in (*runs, later)] == [
+        version.artifact_id for version in scan_versions(lost.database, later.model)
+    ]
+    assert [1, 2, 3] == [version.number for version in scan_versions(lost.database, later.model)]
+    assert [2, 3] == [change.number for change in assignments(lost.database, later.model, alias="champion")]
+    assert 0 == rebuild(lost).registrations
+    again, _ = rebuilt(lost, tmp_path)
+    assert assignments(lost.database, later.model) == assignments(again.database, later.model)
+    assert scan_versions(lost.database, later.model) == scan_versions(again.database, later.model)
 
 
 def test_rehearsal_finds_what_would_be_lost(world: World, tmp_path: Path) -> None:

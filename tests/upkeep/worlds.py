@@ -14,11 +14,15 @@ from chapkit_flows.artifacts.codecs import FolderCodec
 from chapkit_flows.artifacts.manifests import artifact_manifest
 from chapkit_flows.artifacts.store import open_store
 from chapkit_flows.artifacts.trees import MEDIA_TYPE, list_tree, put_tree
+from chapkit_flows.flows.config_history import record_config
 from chapkit_flows.lineage import record
+from chapkit_flows.lineage.assignments import Decision
 from chapkit_flows.lineage.engine import open_database
-from chapkit_flows.lineage.facts import Edge, Outcome, RunFact
+from chapkit_flows.lineage.facts import Edge, NewEntry, Outcome, RunFact
 from chapkit_flows.refs import ArtifactRef, new_id
+from chapkit_flows.registry import assign, promote, register, remove_alias
 from chapkit_flows.testing.facts import make_code, make_config, make_run
+from chapkit_flows.upkeep.annotations import add_note, set_tags
 from chapkit_flows.upkeep.integrity import Scope, check
 
 DAY = 24 * 3600.0
@@ -84,6 +88,17 @@ class World:
     def train(self, data: bytes = b"table", **files: bytes) -> RunFact:
         """Store and record a training."""
         return self.record(self.put(data), self.put_folder(files or {"model.json": b"{}"}))
+
+    def say_all(self, run: RunFact) -> None:
+        """Say all that can be said of a training: tags, a note, a saved config, a version, the champion, a removal."""
+        record_config(self.resources, make_config(n_lags=3), NewEntry(origin="apply", author="ana", note="as in May"))
+        record_config(self.resources, make_config(n_lags=4), NewEntry(origin="apply", author="bo"))
+        set_tags(self.resources, run.id, {"site": "A"}, by="ana")
+        add_note(self.resources, run.output("model").id, "before the floods", by="ana")
+        version, why = register(self.resources, run.output("model").id, by="ana"), Decision(actor="ana", reason="x")
+        promote(self.resources, version, alias="champion", expected=None, decision=why)
+        assign(self.resources, version, alias="staging", decision=why)
+        remove_alias(self.resources, version.model, alias="staging", decision=why)
 
     def age(self, days: float) -> None:
         """Let all objects be older than they are."""

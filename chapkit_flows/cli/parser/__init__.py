@@ -6,6 +6,7 @@ import argparse
 
 from chapkit_flows import __version__
 from chapkit_flows.cli.parser.browsing import add_browsing
+from chapkit_flows.cli.parser.evaluating import add_evaluating
 from chapkit_flows.cli.parser.operations import add_operations
 from chapkit_flows.cli.parser.registry import add_registry
 from chapkit_flows.cli.parser.running import add_running
@@ -22,6 +23,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"chapkit-flows {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     add_running(commands)
+    add_evaluating(commands)
     add_browsing(commands)
     add_registry(commands)
     add_operations(commands)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from datetime import UTC, datetime
+from pathlib import Path
 
 from chapkit_flows.cli.parser.options import (
     Commands,
@@ -30,8 +31,11 @@ def add_registry(commands: Commands) -> None:
     register.add_argument("id", metavar="ID", help="the id that train printed")
     register.add_argument("--note", metavar="TEXT", default="", help="what should be known of it")
     add_author(register)
-    promote = add_command(models, "promote", "models:promote_model", "make a version the champion")
+    promote = add_command(models, "promote", "promotions:promote_model", "make a version the champion")
     promote.add_argument("version", metavar="VERSION", help=version_help)
+    promote.add_argument(
+        "--gate", metavar="FILE", type=Path, help="rules as YAML that its backtest must pass beside the champion's"
+    )
     back = add_command(
         models, "rollback", "models:roll_back_model", "give an alias back to the version that held it before"
     )

@@ -1,4 +1,4 @@
-"""What the commands take that run a model: train, predict, backtest, validate."""
+"""What the commands take that run a model: train, predict, validate."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from chapkit_flows.cli.parser.options import (
 
 
 def add_running(commands: Commands) -> None:
-    """`train`, `predict`, `backtest` and `validate`."""
+    """`train`, `predict` and `validate`."""
     train = add_command(commands, "train", "runs:train", "train a model")
     train.add_argument("model", metavar="MODEL", help=MODEL_HELP)
     train.add_argument("--data", metavar="URI", required=True, help=f"training data: {URI_HELP}")
@@ -26,7 +26,9 @@ def add_running(commands: Commands) -> None:
     add_horizon(train)
 
     predict = add_command(commands, "predict", "runs:predict", "predict with a trained model")
-    predict.add_argument("artifact", metavar="ARTIFACT", help="the id that train printed, or NAME@latest")
+    predict.add_argument(
+        "artifact", metavar="ARTIFACT", help="the id that train printed, NAME@latest, NAME@champion or NAME@3"
+    )
     predict.add_argument("--historic", metavar="URI", required=True, help=f"data up to the forecast: {URI_HELP}")
     predict.add_argument("--future", metavar="URI", required=True, help="covariates of the periods to predict")
     add_geo(predict)
@@ -34,8 +36,6 @@ def add_running(commands: Commands) -> None:
     predict.add_argument("--out", metavar="FILE", type=Path, help="also write the prediction there (.csv or .parquet)")
     add_force(predict)
     predict.add_argument("--model", metavar="MODEL", help="where the model is now, if its file has moved")
-
-    _add_backtest(commands)
 
     validate = add_command(commands, "validate", "runs:validate", "check inputs without running the model")
     validate.add_argument("model", metavar="MODEL", help=MODEL_HELP)
@@ -45,27 +45,3 @@ def add_running(commands: Commands) -> None:
     validate.add_argument("--historic", metavar="URI", help="data up to the forecast")
     validate.add_argument("--future", metavar="URI", help="covariates of the periods to predict")
     add_geo(validate)
-
-
-def _add_backtest(commands: Commands) -> None:
-    backtest = add_command(commands, "backtest", "evaluations:backtest", "forecast from past origins, and score that")
-    backtest.add_argument("model", metavar="MODEL", help=MODEL_HELP)
-    backtest.add_argument("--data", metavar="URI", required=True, help=f"data with the truth: {URI_HELP}")
-    add_geo(backtest)
-    add_config(backtest)
-    backtest.add_argument("--periods", metavar="N", type=int, help="periods ahead; default: the config's")
-    backtest.add_argument("--splits", metavar="N", type=int, default=4, help="how many origins; default: %(default)s")
-    backtest.add_argument("--stride", metavar="N", type=int, default=1, help="periods between origins; default: 1")
-    backtest.add_argument(
-        "--strategy", choices=("refit", "train_once", "update"), default="refit", help="default: %(default)s"
-    )
-    backtest.add_argument(
-        "--covariates",
-        choices=("observed", "climatology", "persistence"),
-        default="climatology",
-        help="what stands for the weather ahead (default: %(default)s)",
-    )
-    backtest.add_argument(
-        "--window", choices=("expanding", "sliding"), default="expanding", help="default: %(default)s"
-    )
-    backtest.add_argument("--window-length", metavar="N", type=int, help="periods of a sliding window")

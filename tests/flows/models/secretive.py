@@ -59,6 +59,22 @@ commanded = Model(
 )
 
 
+def strict_train(config, data, geo=None):
+    """Refuses a reference in the place of its value."""
+    for secret in (config.token, config.login.password):
+        if secret.get_secret_value().startswith("$"):
+            raise ValueError("the token is a reference")
+    return {"mean": 1.0}
+
+
+def strict_predict(config, model, historic, future, geo=None):
+    strict_train(config, historic)
+    return future[["time_period", "location"]].assign(prediction=model["mean"])
+
+
+strict = Model(name="strict", config=SecretiveConfig, runner=FunctionalModelRunner(strict_train, strict_predict))
+
+
 def raising(config, data, geo=None):
     """Says in its error what it should keep to itself."""
     try:
