@@ -79,6 +79,10 @@ class TestGoogleStore(StoreContract, SweepContract):
     def store(self, gcs_options: dict[str, object], bucket: str) -> Store:
         return open_store(f"gs://{bucket}/{uuid.uuid4().hex}", options=gcs_options)
 
+    @pytest.mark.skip(reason="the emulator loses objects when requests race; S3 and the local store are raced")
+    def test_writers_race_a_sweep(self, store: Store) -> None:
+        """See `SweepContract`."""
+
 
 @pytest.fixture(scope="session")
 def azure_options(bucket: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, object]]:

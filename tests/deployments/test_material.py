@@ -113,3 +113,17 @@ def test_every_manifest_lies_in_the_namespace_of_the_pool() -> None:
     manifests = list(yaml.safe_load_all((ROOT / "deployments/kubernetes/worker.yaml").read_text()))
     spaces = {one["metadata"].get("namespace", one["metadata"]["name"]) for one in manifests}
     assert spaces == {_entry("kubernetes", "train-in-kubernetes")["work_pool"]["job_variables"]["namespace"]}
+
+
+def test_automations_start_deployments_that_are_there() -> None:
+    """Each automation that starts a deployment names one of prefect.yaml."""
+    deployed = {
+        f"{import_file(ROOT / file).__dict__[name].name}/{entry['name']}"
+        for entry in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+        for file, colon, name in [entry["entrypoint"].partition(":")]
+        if colon
+    } | {"chapkit-flows-settle/settle"}
+    documents = [yaml.safe_load(file.read_text()) for file in (ROOT / "deployments/automations").glob("*.yaml")]
+    named = {action["deployment"] for document in documents for action in document["actions"] if "deployment" in action}
+    assert named
+    assert set() == named - deployed
