@@ -65,13 +65,15 @@ def _load(name: str, entrypoint: str, folder: Path) -> Deployed:
 
 
 def config_types(deployed: Sequence[Deployed]) -> list[type[ModelConfig]]:
-    """The config classes of deployed and of installed models."""
+    """The config classes of deployed and of installed models; of those that ship with this package, if deployed."""
     found = [one.config for one in deployed if one.config is not None]
     return list(dict.fromkeys([*found, *_installed()]))
 
 
 def _installed() -> Iterator[type[ModelConfig]]:
-    for name in installed_models():
+    for name, point in installed_models().items():
+        if point.module == "chapkit_flows.baselines":
+            continue
         try:
             yield find_model(name).config
         except ModelNotFound:
