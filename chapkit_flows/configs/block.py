@@ -7,11 +7,13 @@ from functools import cache
 from typing import Any, ClassVar
 
 from prefect.blocks.core import Block
+from prefect.client.schemas.objects import BlockType
 from pydantic import AliasChoices, AliasPath, ConfigDict, Field, GetJsonSchemaHandler, model_validator
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
+from chapkit_flows.configs.logo import with_logo
 from chapkit_flows.configs.references import show_references
 from chapkit_flows.configs.rules import FIELD, find_hooks
 
@@ -121,6 +123,10 @@ class ModelConfig(Block):
         kept = {key: value for key, value in values.items() if key in declared}
         given = kept.get(_OPTIONS)
         return kept | {_OPTIONS: (given if isinstance(given, dict) else {}) | unknown}
+
+    @classmethod
+    def _to_block_type(cls) -> BlockType:
+        return with_logo(super()._to_block_type())
 
     @classmethod
     def _generate_code_example(cls) -> str:

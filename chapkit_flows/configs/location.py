@@ -7,9 +7,11 @@ from typing import ClassVar
 
 import httpx
 from prefect.blocks.core import Block
+from prefect.client.schemas.objects import BlockType
 from prefect.types import SecretDict
 from pydantic import ConfigDict, Field, ValidationError, field_validator
 
+from chapkit_flows.configs.logo import with_logo
 from chapkit_flows.configs.versions import explain
 from chapkit_flows.errors import ConfigNotFound, InvalidConfig, ServerUnavailable
 
@@ -49,6 +51,10 @@ class ArtifactLocation(Block):
         title="Options",
         description="Keyword arguments of the fsspec file system, such as credentials.",
     )
+
+    @classmethod
+    def _to_block_type(cls) -> BlockType:
+        return with_logo(super()._to_block_type())
 
     @field_validator("url")
     @classmethod
