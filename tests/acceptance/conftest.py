@@ -39,7 +39,7 @@ def site(server: str, checkout: Path, tmp_path_factory: pytest.TempPathFactory) 
     def run(*arguments: str) -> str:
         return run_program([script(arguments[0]), *arguments[1:]], folder=checkout, environment=environment)
 
-    run("prefect", "work-pool", "create", "forecasts", "--type", "process")
+    run("prefect", "work-pool", "create", "forecasts", "--type", "process", "--overwrite")  # another site had it
     run("chapkit-flows", "blocks", "apply", "blocks/")
     deployments = tuple(run("prefect", "--no-prompt", "deploy", "--all") for _ in range(2))
     log = home / "worker.log"

@@ -35,7 +35,7 @@ block.save("alerts")
 """
 # Of the shipped automations: the model of these tests, and periods that they can wait for; the heartbeat is 30 seconds.
 CHANGES = {
-    "dengue-train/retrain": "slow-train/train",
+    "dengue-retrain/retrain": "slow-train/train",
     "chapkit.model: dengue": "chapkit.model: slow",
     "within: 540": "within: 45",
     "within: 691200": "within: 10",
