@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -122,6 +123,12 @@ def test_blocks_are_documents_only() -> None:
         assert not re.search(r"(?i)password|secret|token|api_?key|!!python", text), path
         for document in yaml.safe_load_all(text):
             assert {"block_type_slug", "name", "model", "fields"} >= set(document), path
+
+
+def test_test_modules_have_names_of_their_own() -> None:
+    """No two test modules have one name: pytest imports them by it, and would stop at the second."""
+    names = Counter(path.name for path in (ROOT / "tests").rglob("test_*.py"))
+    assert [] == [name for name, times in names.items() if times > 1]
 
 
 def test_no_path_of_a_machine() -> None:
