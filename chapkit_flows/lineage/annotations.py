@@ -17,8 +17,9 @@ from sqlmodel import col
 from chapkit_flows.errors import LineageError
 from chapkit_flows.lineage.engine import Database
 from chapkit_flows.lineage.facts import Action, Annotation
-from chapkit_flows.lineage.graph import End, find_end
+from chapkit_flows.lineage.graph import find_end
 from chapkit_flows.lineage.tables import AnnotationRow, ArtifactRow, RunRow, TagRow
+from chapkit_flows.lineage.walks import End
 from chapkit_flows.refs import check_id, now
 
 _OLDEST_FIRST = (col(AnnotationRow.created_at), col(AnnotationRow.id))
