@@ -43,9 +43,11 @@ class Part:
 
     @property
     def room(self) -> int:
+        """For how many more runs and artifacts."""
         return max(0, self.limit - len(self.ends))
 
     def ids(self, end: End) -> list[str]:
+        """The runs that were found, or the artifacts."""
         return [found for found, its_end in self.ends.items() if its_end == end]
 
 
@@ -152,9 +154,8 @@ def _select_steps(end: End, heading: Heading, steps: int, *, is_page: bool) -> C
         query = query.where(near.in_(select(parts[-1].c.far) if parts else bindparam("frontier", expanding=True)))
         if is_page and not parts:
             query = query.where(far < bindparam("before"))
-        parts.append(
-            query.order_by(near.desc(), far.desc()).limit(bindparam("limit", type_=Integer)).cte(f"step_{step}")
-        )
+        query = query.order_by(near.desc(), far.desc()).limit(bindparam("limit", type_=Integer))
+        parts.append(query.cte(f"step_{step}"))
         end = "artifact" if end == "run" else "run"
     return union_all(
         *(select(literal_column(str(step)), part.c.near, part.c.far, part.c.role) for step, part in enumerate(parts))
