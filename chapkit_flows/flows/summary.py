@@ -9,6 +9,7 @@ import base64
 import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlparse
 
@@ -17,7 +18,7 @@ from prefect.artifacts import acreate_markdown_artifact, acreate_table_artifact
 from prefect.settings import PREFECT_UI_URL
 
 from chapkit_flows.flows.markdown import code, digits, folded, html_table, one_line, plain, table
-from chapkit_flows.lineage.facts import Edge, RunFact
+from chapkit_flows.lineage.facts import Edge, Newer, RunFact
 from chapkit_flows.refs import ArtifactRef, CodeVersion, ConfigRef, Diagnostic
 
 _ROLES = {
@@ -31,6 +32,7 @@ _ROLES = {
     "plot": "Plot",
 }
 _MOST_ROWS = 20  # of a table that is open when the page is
+NOTHING_STALE: Mapping[str, Sequence[Newer]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -50,14 +52,21 @@ class Forecast:
     is_point: bool
 
 
-async def publish_summary(run: RunFact, *, parent: RunFact | None = None, forecast: Forecast | None = None) -> None:
+async def publish_summary(
+    run: RunFact,
+    *,
+    parent: RunFact | None = None,
+    forecast: Forecast | None = None,
+    stale: Mapping[str, Sequence[Newer]] = NOTHING_STALE,
+) -> None:
     """Publish a markdown artifact: what was made, what from, and how to go on.
 
     Args:
         parent: The training run behind a prediction.
+        stale: Why inputs are stale, by their ids.
     """
     await acreate_markdown_artifact(
-        markdown=summarise(run, parent=parent, forecast=forecast),
+        markdown=summarise(run, parent=parent, forecast=forecast, stale=stale),
         key=artifact_key(run.model, run.flow),
         description=f"What this {run.flow} run made, and from what",
     )
@@ -112,10 +121,17 @@ def artifact_key(model: str, what: str) -> str:
     return f"{model}-{what}".replace("_", "-")
 
 
-def summarise(run: RunFact, *, parent: RunFact | None = None, forecast: Forecast | None = None) -> str:
+def summarise(
+    run: RunFact,
+    *,
+    parent: RunFact | None = None,
+    forecast: Forecast | None = None,
+    stale: Mapping[str, Sequence[Newer]] = NOTHING_STALE,
+) -> str:
     """The markdown of a run's summary."""
     made = next(edge for edge in run.outputs if edge.role in ("model", "prediction"))
-    parts = [f"## {run.model}: {'trained' if made.role == 'model' else 'predicted'}", _next_step(run, made)]
+    parts = [f"## {run.model}: {'trained' if made.role == 'model' else 'predicted'}", *_stale_lines(run, stale)]
+    parts.append(_next_step(run, made))
     if forecast is not None:
         parts += _forecast_parts(forecast)
     parts += ["### Made from", facts_table(run, parent)]
@@ -124,6 +140,16 @@ def summarise(run: RunFact, *, parent: RunFact | None = None, forecast: Forecast
     drawing = f'<pre lang="mermaid"><code class="language-mermaid">{html.escape(_diagram(run, parent))}</code></pre>'
     parts += [folded("Diagram (drawn by Prefect's V2 UI only)", drawing), _packages(run)]
     return "\n\n".join(parts)
+
+
+def _stale_lines(run: RunFact, stale: Mapping[str, Sequence[Newer]]) -> list[str]:
+    """Which inputs were stale when the run ended, each as a paragraph."""
+    return [
+        f"**Stale:** {_role(edge).lower()} `{edge.artifact.id}`. {code(newer.uri)} has brought newer data, "
+        f"`{newer.newer}`, on {newer.read_at:%Y-%m-%d %H:%M} UTC."
+        for edge in run.inputs
+        for newer in stale.get(edge.artifact.id, ())
+    ]
 
 
 def _next_step(run: RunFact, edge: Edge) -> str:
