@@ -17,7 +17,7 @@ from alembic.runtime.migration import MigrationContext
 from chapkit_flows.errors import ArtifactNotFound, ConfigNotFound, InvalidId, LineageError, RunNotFound
 from chapkit_flows.lineage import query, record, walks
 from chapkit_flows.lineage.engine import Database
-from chapkit_flows.lineage.facts import Edge, GraphEdge, Outcome, RunFact
+from chapkit_flows.lineage.facts import Edge, GraphEdge, Outcome, RunFact, run_from_dict
 from chapkit_flows.lineage.graph import lineage
 from chapkit_flows.lineage.migrations import VERSION_TABLE
 from chapkit_flows.lineage.migrations.upgrade import downgrade, upgrade
@@ -116,6 +116,29 @@ class RunContract:
         """A name longer than its column is refused alike by every database."""
         with pytest.raises(LineageError, match="300 characters, at most 255 fit"):
             record.start(database, make_run(model="m" * 300))
+
+    def test_metrics_of_artifacts(self, database: Database) -> None:
+        """Numbers about artifacts that a run read or wrote are kept apart from its own, and come back as they were."""
+        _, prediction = record_chain(database)
+        forecast = prediction.output("prediction")
+        report = make_artifact("report", "scores")
+        measured = {forecast.id: {"crps": 4.5, "nan": math.nan}, report.id: {"crps": math.inf}}
+        scored = Outcome(
+            status="completed",
+            inputs=(Edge(role="prediction", artifact=forecast),),
+            outputs=(Edge(role="scores", artifact=report),),
+            metrics={"crps": 7.0},
+            artifact_metrics=measured,
+        )
+        run = record_run(database, scored, flow="score")
+        assert run.metrics == {"crps": 7.0}
+        assert repr(measured) == repr({key: dict(run.artifact_metrics[key]) for key in measured})
+        assert repr(run) == repr(query.get_run(database, run.id))
+        assert repr(run) == repr(run_from_dict(json.loads(json.dumps(run.to_dict(), allow_nan=False))))
+        assert {} == prediction.artifact_metrics == query.get_run(database, prediction.id).artifact_metrics
+        again = record.finish(database, record.start(database, make_run(flow="score")).id, replace(scored, metrics={}))
+        assert again.metrics == {}
+        assert again.artifact_metrics.keys() == measured.keys()
 
     def test_unknown_run(self, database: Database) -> None:
         """Neither reading nor finishing works for a run that was never started."""

@@ -179,14 +179,16 @@ class StalenessContract:
         old = record_reading(database, URI, "old")
         prediction = record_on(database, old)
         new = record_reading(database, URI, "new")
-        stale = [prediction.output("prediction").id, old.output("model").id, old.inputs[0].artifact.id]
+        made = [prediction.output("prediction").id, old.output("model").id, old.inputs[0].artifact.id]
+        stale = sorted(made, reverse=True)
         assert stale == [one.id for one in search_artifacts(database, "stale")]
-        assert stale[1:2] == [one.id for one in search_artifacts(database, "kind = 'training_workspace' and stale")]
+        assert made[1:2] == [one.id for one in search_artifacts(database, "kind = 'training_workspace' and stale")]
         assert stale[1:] == [one.id for one in search_artifacts(database, "stale", before=stale[0])]
         assert stale[:2] == [one.id for one in search_artifacts(database, "stale", limit=2)]
-        current = {new.output("model").id, new.inputs[0].artifact.id}
+        (historic,) = [edge.artifact.id for edge in prediction.inputs if edge.role == "historic"]
+        current = {new.output("model").id, new.inputs[0].artifact.id, historic}
         assert current == {one.id for one in search_artifacts(database, "not stale")}
-        assert [prediction.id, old.id] == [one.id for one in search_runs(database, "stale")]
+        assert {prediction.id, old.id} == {one.id for one in search_runs(database, "stale")}
         assert [new.id] == [one.id for one in search_runs(database, "(not stale) and flow = 'train'")]
         assert search_runs(database, "stale and not stale") == []
 
