@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import upkeep_kill_points as points
+from killed_works import UPKEEP
 from upkeep_kill_points import World
 
 from chapkit_flows import Resources
@@ -26,21 +27,7 @@ from chapkit_flows.upkeep import backups
 from chapkit_flows.upkeep.recovery import rebuild
 
 
-@pytest.mark.parametrize(
-    ("work", "least"),
-    [
-        ("delete", 20),
-        ("delete_many", 20),
-        ("tag_many", 20),
-        ("say", 20),
-        ("bring_back", 5),
-        ("crown", 10),
-        ("gc", 20),
-        ("backup", 20),
-        ("restore", 20),
-        ("recover", 2),
-    ],
-)
+@pytest.mark.parametrize(("work", "least"), UPKEEP.items())
 def test_killed_at_every_step(tmp_path: Path, work: str, least: int) -> None:
     """Whenever the process dies, no artifact lacks bytes that it should have, and the work done again completes."""
     done = subprocess.run(
