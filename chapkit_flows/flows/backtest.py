@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pandas as pd
-from prefect.futures import PrefectFuture
 from prefect.logging import get_run_logger
 from pydantic import BaseModel, ConfigDict, Field
 
 from chapkit_flows.artifacts.codecs import Saved, load, save
-from chapkit_flows.artifacts.store import Store
 from chapkit_flows.artifacts.trees import MEDIA_TYPE, TreeEntry, put_listing
 from chapkit_flows.configs.block import ModelConfig
 from chapkit_flows.configs.versions import config_version, with_horizon
@@ -26,15 +24,8 @@ from chapkit_flows.evaluation.splits import Split, SplitPlan, Strategy, Window, 
 from chapkit_flows.flows import steps
 from chapkit_flows.flows.check import errors_first, has_errors, resolve_horizon
 from chapkit_flows.flows.evaluations import publish_backtest
-from chapkit_flows.flows.folds import (
-    FoldForecast,
-    FoldOrder,
-    find_fit,
-    find_forecast,
-    fit_for_folds,
-    forecast_fold,
-    identify,
-)
+from chapkit_flows.flows.fanout import await_folds, begin_folds
+from chapkit_flows.flows.folds import FoldForecast, FoldOrder, identify
 from chapkit_flows.flows.pictures import draw_pictures, read_shown
 from chapkit_flows.flows.results import BacktestResult
 from chapkit_flows.flows.runners import is_here
@@ -144,15 +135,27 @@ async def forecast_folds(
     Raises:
         BacktestFailed: No fold could be done.
     """
-    orders = [_order(session, config, plan, split) for split in splits]
+    orders = [order_fold(session, config, plan, split) for split in splits]
+
+    def forecast_all() -> list[FoldForecast | ChapkitFlowsError]:
+        (begun,) = begin_folds(session.resources.store, [orders], plan.strategy)
+        return await_folds(begun)
+
     # Task runners are spoken to in blocking calls.
-    done = await asyncio.to_thread(_forecast_all, session.resources.store, orders, plan.strategy)
+    done = await asyncio.to_thread(forecast_all)
     if all(isinstance(one, ChapkitFlowsError) for one in done):
         raise BacktestFailed(f"None of the {len(done)} folds could be done. The first one: {done[0]}")
     return done
 
 
-def _order(session: RunSession, config: ModelConfig, plan: BacktestPlan, split: Split) -> FoldOrder:
+def order_fold(
+    session: RunSession, config: ModelConfig, plan: BacktestPlan, split: Split, *, label: str = ""
+) -> FoldOrder:
+    """What a process needs to do a fold.
+
+    Raises:
+        EvaluationError: Another process is to do it, and could not load the model.
+    """
     model = session.model
     given = {edge.role: edge.artifact for edge in session.inputs}
     here = is_here()
@@ -170,41 +173,8 @@ def _order(session: RunSession, config: ModelConfig, plan: BacktestPlan, split: 
         split=split,
         learn=split.train_periods,
         covariates=plan.covariates,
+        label=label,
     )
-
-
-def _forecast_all(
-    store: Store, orders: Sequence[FoldOrder], strategy: Strategy
-) -> list[FoldForecast | ChapkitFlowsError]:
-    prepared: Iterable[FoldOrder | ChapkitFlowsError] = orders
-    if strategy != "refit":
-        prepared = _prepare(store, orders, is_update=strategy == "update")
-    # What is done already costs no task.
-    begun = [
-        (find_forecast(store, order) or forecast_fold.submit(order)) if isinstance(order, FoldOrder) else order
-        for order in prepared
-    ]
-    return [_outcome(one) if isinstance(one, PrefectFuture) else one for one in begun]
-
-
-def _prepare(store: Store, orders: Sequence[FoldOrder], *, is_update: bool) -> Iterator[FoldOrder | ChapkitFlowsError]:
-    """Orders with a trained model: the one of the first split, or that one gone on with from split to split."""
-    trained: Saved | ChapkitFlowsError | None = None
-    known: set[str] = set()
-    for order in orders:
-        if trained is None or (is_update and not isinstance(trained, ChapkitFlowsError)):
-            new = tuple(period for period in order.split.train_periods if period not in known)
-            fit = replace(order, learn=new, trained=trained)
-            trained = find_fit(store, fit) or _outcome(fit_for_folds.submit(fit))
-        known |= set(order.split.train_periods)
-        yield trained if isinstance(trained, ChapkitFlowsError) else replace(order, trained=trained)
-
-
-def _outcome(future: PrefectFuture[Any]) -> Any:
-    result = future.result(raise_on_failure=False)
-    if isinstance(result, BaseException) and not isinstance(result, ChapkitFlowsError):
-        return BacktestFailed(f"{type(result).__name__}: {result}")
-    return result
 
 
 @steps.step("score the forecasts")

@@ -149,7 +149,7 @@ def _config_cause(before: RunFact, after: RunFact) -> Cause | str:
 
 
 def _parameter_cause(before: RunFact, after: RunFact) -> Cause | str:
-    roles = {edge.role for run in (before, after) for edge in run.inputs}
+    roles = {"experiment", "sweep"} | {edge.role for run in (before, after) for edge in run.inputs}
     given = [{name: value for name, value in run.parameters.items() if name not in roles} for run in (before, after)]
     found = diff(*given)
     if not found:

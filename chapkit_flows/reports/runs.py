@@ -164,7 +164,7 @@ def _data_facts(run: RunFact) -> dict[str, Any]:
 
 def _parameter_facts(run: RunFact) -> dict[str, Any]:
     """All but where the inputs were, as equal bytes are equal data, and whether pictures were drawn."""
-    roles = {"pictures", *(edge.role for edge in run.inputs)}
+    roles = {"pictures", "experiment", "sweep", *(edge.role for edge in run.inputs)}
     given = {name: value for name, value in run.parameters.items() if name not in roles}
     return dict(leaves(given)) if given else {}
 
