@@ -44,6 +44,11 @@ class Standing:
     note: str = ""
     is_best: bool = False
 
+    @property
+    def text(self) -> str:
+        """Its model and the values in which it differs, in a line: `rain, n_lags = 3`."""
+        return ", ".join([self.run.model, *(f"{name} = {_text(value)}" for name, value in self.values.items())])
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standings:
@@ -73,9 +78,11 @@ class Standings:
         several = len({row.run.model for row in self.rows}) > 1
         title = metric_named(self.metric).title
         head = ["trial", *(["model"] if several else []), *self.varying, title]
-        head += [f"CRPS skill on {self.baseline.replace('_', ' ')}"] if self.baseline else []
-        head += ["against the best, 95 %", "p", "folds", "run"]
-        return head, [self._cells(row, several=several) for row in self.rows]
+        head += [f"CRPS skill against {self.baseline.replace('_', ' ')}"] if self.baseline else []
+        head += ["difference to the best, 95 %", "p", "folds", "run"]
+        noted = any(row.note for row in self.rows)
+        rows = [self._cells(row, several=several) + ([row.note] if noted else []) for row in self.rows]
+        return [*head, *(["note"] if noted else [])], rows
 
     def _cells(self, row: Standing, *, several: bool) -> list[str]:
         cells = [f"{row.trial.number}{' best' if row.is_best else ''}", *([row.run.model] if several else [])]

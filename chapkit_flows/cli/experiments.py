@@ -141,9 +141,6 @@ def _print_standings(standings: Standings) -> None:
     for row in standings.rows:
         if row.run.error:
             print_line(f"\nTrial {row.trial.number} failed: {row.run.error}")
-    notes = {row.note for row in standings.rows if row.note}
-    for note in sorted(notes):
-        print_line(f"\n{note}")
     if standings.left_out:
         print_line(f"\nLeft out are {standings.left_out} earlier trials: other data, other folds, or older code.")
     if standings.best is not None:
@@ -158,7 +155,7 @@ def _print_next(best: Standing, name: str) -> None:
     saved = f"{run.config.block_type}/{name.replace('_', '-')}"
     data = shlex.quote(str(run.parameters.get("data", "URI")))
     print_line(
-        f"\nUse the best, trial {best.trial.number}: save its config, train with it, register and promote the model:"
+        f"\nTo use the best, trial {best.trial.number}, save its config, train with it, register and promote the model:"
     )
     print_line(f"  chapkit-flows configs use {run.id} --as {saved}")
     print_line(f"  chapkit-flows train {shlex.quote(_short(run.entrypoint))} --data {data} --config {saved}")

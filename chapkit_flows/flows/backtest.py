@@ -148,9 +148,7 @@ async def forecast_folds(
     return done
 
 
-def order_fold(
-    session: RunSession, config: ModelConfig, plan: BacktestPlan, split: Split, *, label: str = ""
-) -> FoldOrder:
+def order_fold(session: RunSession, config: ModelConfig, plan: BacktestPlan, split: Split) -> FoldOrder:
     """What a process needs to do a fold.
 
     Raises:
@@ -173,7 +171,6 @@ def order_fold(
         split=split,
         learn=split.train_periods,
         covariates=plan.covariates,
-        label=label,
     )
 
 

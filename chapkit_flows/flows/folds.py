@@ -119,7 +119,9 @@ def forecast_fold(order: FoldOrder) -> FoldForecast:
         ChapkitFlowsError: The model failed, or gave no forecast that can be scored.
     """
     done = do_fold(open_artifacts(ChapkitFlowsSettings()), order)
-    get_run_logger().info("%s the forecast from %s", "Reused" if done.reused else "Made", order.split.origin)
+    verb = "reused" if done.reused else "made"
+    text = f"{order.label}{verb} the forecast from {order.split.origin}"
+    get_run_logger().info(text[0].upper() + text[1:])
     return done
 
 

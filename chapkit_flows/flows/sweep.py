@@ -82,7 +82,7 @@ async def _try_all(conditions: Conditions, contestants: Sequence[Contestant], se
     searching = make_search(contestants, search)
     attempts: list[Attempt] = []
     for proposed in batches(searching):
-        done = await run_trials(conditions, proposed, len(attempts) + 1)
+        done = await run_trials(conditions, proposed)
         searching.tell(done)
         attempts += done
     return attempts
@@ -108,7 +108,7 @@ async def compare_trials(session: RunSession, experiment: Experiment, metric: st
     log.info("Compared %d trials, %d of them done before or alike, %d failed", *counts)
     if standings.best is not None and standings.best.score is not None:
         session.metrics[f"best_{metric}"] = standings.best.score
-        log.info("The best is trial %d: %s", standings.best.trial.number, describe_values(standings.best.values))
+        log.info("The best is trial %d: %s", standings.best.trial.number, standings.best.text)
 
 
 def _keep(session: RunSession, standings: Standings) -> None:
@@ -125,12 +125,6 @@ def _keep(session: RunSession, standings: Standings) -> None:
     )
     facts = {"name": "trials", "model": session.model.name, "experiment": standings.experiment.name}
     session.produced("trials", replace(artifact_of(save(session.resources.store, frame), "metrics"), metadata=facts))
-
-
-def describe_values(values: object) -> str:
-    """Config values in a line: `n_lags = 3, alpha = 0.5`."""
-    assert isinstance(values, dict)
-    return ", ".join(f"{name} = {value}" for name, value in values.items()) or "no value differs"
 
 
 def _look(run: RunSession, search: SweepPlan) -> Standings:
@@ -155,9 +149,7 @@ def describe_sweep(run: RunFact, standings: Standings) -> str:
     head, rows = standings.cells()
     parts = [f"## {run.model}: the experiment {plain(experiment.name)}", plain(experiment.description), lead]
     if best is not None:
-        parts.append(
-            f"The best is trial {best.trial.number}: {plain(describe_values(best.values))}. Run `{best.run.id}`."
-        )
+        parts.append(f"The best is trial {best.trial.number}: {plain(best.text)}. Run `{best.run.id}`.")
     parts.append(table([plain(cell) for cell in head], [[plain(cell) for cell in row] for row in rows]))
     errors = [[str(row.trial.number), plain(row.run.error)] for row in standings.rows if row.run.error]
     if errors:

@@ -10,6 +10,7 @@ from typing import Any
 from prefect.logging import get_run_logger
 
 from chapkit_flows import experiments
+from chapkit_flows.artifacts.store import Store
 from chapkit_flows.configs.block import ModelConfig
 from chapkit_flows.configs.versions import with_horizon
 from chapkit_flows.data.panels import Panel
@@ -24,7 +25,7 @@ from chapkit_flows.flows.secrets import with_secrets
 from chapkit_flows.flows.session import MAX_ERROR, RunSession
 from chapkit_flows.flows.skill import score_baselines
 from chapkit_flows.flows.steps import record, training_findings
-from chapkit_flows.lineage.experiments import Experiment, load_trials
+from chapkit_flows.lineage.experiments import Experiment, Trial, load_trials
 from chapkit_flows.lineage.facts import Edge, Outcome, RunFact
 from chapkit_flows.lineage.query import get_run
 from chapkit_flows.lineage.record import restore_runs
@@ -120,6 +121,7 @@ class Attempt:
         run: Once it has ended.
         reused: Whether an earlier sweep of the experiment has done it.
         error: Why its folds cannot be begun.
+        name: For people, where it is not reused; another sweep of the experiment at the same time may take its number.
     """
 
     candidate: Candidate
@@ -127,33 +129,30 @@ class Attempt:
     run: RunFact | None = None
     reused: bool = False
     error: str = ""
+    name: str = ""
     panel: Panel | None = None
     splits: tuple[Split, ...] = ()
     orders: list[FoldOrder] = field(default_factory=list)
 
 
-async def run_trials(conditions: Conditions, candidates: Sequence[Candidate], first: int) -> list[Attempt]:
-    """Try some configs: the folds of all are submitted at once, and each trial is recorded when its folds are done.
-
-    Args:
-        conditions: What is the same for all.
-        candidates: What to try.
-        first: The number of the first of them in this sweep, for names that people see.
-    """
-    done = await asyncio.to_thread(_find_done, conditions)
-    attempts: list[Attempt] = []
-    for number, candidate in enumerate(candidates, start=first):
-        attempt = await _prepare(conditions, candidate, f"trial {number}, ")
+async def run_trials(conditions: Conditions, candidates: Sequence[Candidate]) -> list[Attempt]:
+    """Try some configs: the folds of all are submitted at once, and each trial is recorded when its folds are done."""
+    resources = conditions.session.resources
+    past = await asyncio.to_thread(load_trials, resources.database, conditions.experiment)
+    done = await asyncio.to_thread(_find_done, resources.store, past)
+    attempts = [await _prepare(conditions, candidate) for candidate in candidates]
+    for attempt in attempts:
         attempt.run = done.get(attempt.identity)
         attempt.reused = attempt.run is not None
-        attempts.append(attempt)
     # Two candidates that come to the same are tried once.
     wanted = {attempt.identity: attempt for attempt in attempts if attempt.run is None}
+    for number, attempt in enumerate(wanted.values(), start=len(past) + 1):
+        attempt.name = f"trial {number}"
+        attempt.orders = [replace(order, label=f"{attempt.name}, ") for order in attempt.orders]
     able = [attempt for attempt in wanted.values() if attempt.orders]
-    store = conditions.session.resources.store
     groups = [attempt.orders for attempt in able]
     # Task runners are spoken to in blocking calls.
-    begun = await asyncio.to_thread(begin_folds, store, groups, conditions.plan.strategy)
+    begun = await asyncio.to_thread(begin_folds, resources.store, groups, conditions.plan.strategy)
     folds = {attempt.identity: some for attempt, some in zip(able, begun, strict=True)}
     for attempt in wanted.values():
         await _finish(conditions, attempt, folds.get(attempt.identity, []))
@@ -163,20 +162,19 @@ async def run_trials(conditions: Conditions, candidates: Sequence[Candidate], fi
     return attempts
 
 
-def _find_done(conditions: Conditions) -> dict[str, RunFact]:
+def _find_done(store: Store, past: Sequence[tuple[Trial, RunFact]]) -> dict[str, RunFact]:
     """The trials of the experiment that need not be done again, by identity."""
-    resources = conditions.session.resources
     done = {}
-    for trial, run in load_trials(resources.database, conditions.experiment):
+    for trial, run in past:
         scores = run.find_output("scores")
         if scores is None or run.status != "completed" or run.metrics.get("failed_folds"):
             continue
-        if resources.store.claim(scores.digest, scores.size):
+        if store.claim(scores.digest, scores.size):
             done[trial.identity] = run
     return done
 
 
-async def _prepare(conditions: Conditions, candidate: Candidate, label: str) -> Attempt:
+async def _prepare(conditions: Conditions, candidate: Candidate) -> Attempt:
     """The orders of a trial; or why there are none, as what is wrong with one config must not end the others."""
     content = {"model": candidate.model.name, "values": candidate.values}
     attempt = Attempt(candidate=candidate, identity=digest_of(canonical_json(content)), error=candidate.error)
@@ -192,7 +190,7 @@ async def _prepare(conditions: Conditions, candidate: Candidate, label: str) -> 
             cuts = plan.cut(conditions.horizon)
             conditions.splits[key] = await check_backtest(session, cuts, plan.strategy, attempt.panel)
         attempt.splits = conditions.splits[key]
-        attempt.orders = [order_fold(session, settings, plan, split, label=label) for split in attempt.splits]
+        attempt.orders = [order_fold(session, settings, plan, split) for split in attempt.splits]
     except ChapkitFlowsError as error:
         attempt.error = f"{type(error).__name__}: {error}"
         return attempt
@@ -238,10 +236,12 @@ def _load(conditions: Conditions, model: ModelContract, config: ModelConfig) -> 
 async def _finish(conditions: Conditions, attempt: Attempt, begun: Sequence[Begun]) -> None:
     """Wait for the folds of a trial, score them, and record the run: as failed, if nothing could be scored."""
     session = TrialSession(conditions, attempt.candidate)
+    log = get_run_logger()
     try:
         if attempt.error:
             raise BacktestFailed(attempt.error)
         forecasts = await asyncio.to_thread(await_folds, begun)
+        log.info("%s: %s", attempt.name.capitalize(), describe_values(attempt.candidate))
         if all(isinstance(one, ChapkitFlowsError) for one in forecasts):
             raise BacktestFailed(f"None of the {len(forecasts)} folds could be done. The first one: {forecasts[0]}")
         assert attempt.panel is not None
@@ -250,8 +250,13 @@ async def _finish(conditions: Conditions, attempt: Attempt, begun: Sequence[Begu
         attempt.run = await record(session)
     except BacktestFailed as error:
         attempt.run = await asyncio.to_thread(session.fail, str(error))
-        get_run_logger().error("The trial failed: %s", error)
+        log.error("%s failed, %s: %s", attempt.name.capitalize(), describe_values(attempt.candidate), error)
     await asyncio.to_thread(_join, conditions, attempt)
+
+
+def describe_values(candidate: Candidate) -> str:
+    """Which model and values are tried, in a line: `rain, n_lags = 3`."""
+    return ", ".join([candidate.model.name, *(f"{name} = {value}" for name, value in candidate.values.items())])
 
 
 def _join(conditions: Conditions, attempt: Attempt) -> None:
