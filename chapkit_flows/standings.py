@@ -20,7 +20,7 @@ from chapkit_flows.resources import Resources
 
 SKILL = "skill_"
 # Where the data was and what it was called, and what does not change the scores.
-_UNCOMPARED = ("data", "geo", "pictures", "baselines", "experiment", "sweep")
+_UNCOMPARED = ("data", "geo", "pictures", "baselines", "experiment", "sweep", "values")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -73,8 +73,11 @@ def read_values(key: str, text: str) -> list[Any]:
     Raises:
         InvalidConfig: They cannot be read.
     """
-    # Brackets would otherwise be those of the whole.
-    values = _read_value(key, f"[{text}]")
+    try:
+        documents = load_yaml(f"[{text}]")
+    except InvalidConfig as error:
+        raise InvalidConfig(f"--set {_given(key, text)}: {error}") from error
+    values = documents[0] if len(documents) == 1 else None
     if not isinstance(values, list):
         raise InvalidConfig(f"--set {_given(key, text)}: write values with commas between, such as {key}=1,2,3.")
     return values

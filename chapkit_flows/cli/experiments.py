@@ -13,6 +13,7 @@ from chapkit_flows.cli.output import print_facts, print_json, print_line, print_
 from chapkit_flows.cli.runs import find_model
 from chapkit_flows.cli.server import recorded_run, run_here, watched
 from chapkit_flows.configs.block import ModelConfig
+from chapkit_flows.configs.diff import write_value
 from chapkit_flows.configs.documents import load_config
 from chapkit_flows.configs.spaces import is_range
 from chapkit_flows.errors import ChapkitFlowsError, InvalidConfig, InvalidSweep
@@ -144,6 +145,9 @@ def _print_standings(standings: Standings) -> None:
     if standings.left_out:
         print_line(f"\nLeft out are {standings.left_out} earlier trials: other data, other folds, or older code.")
     if standings.best is not None:
+        skill = standings.best.skill
+        if standings.baseline is not None and skill is not None and skill <= 0:
+            print_line(f"\nNo trial is better than {standings.baseline.replace('_', ' ')} by CRPS.")
         _print_next(standings.best, standings.experiment.name)
 
 
@@ -152,15 +156,18 @@ def _print_next(best: Standing, name: str) -> None:
     run = best.run
     if run.config is None or run.entrypoint is None:
         return
-    saved = f"{run.config.block_type}/{name.replace('_', '-')}"
-    data = shlex.quote(str(run.parameters.get("data", "URI")))
-    print_line(
-        f"\nTo use the best, trial {best.trial.number}, save its config, train with it, register and promote the model:"
-    )
-    print_line(f"  chapkit-flows configs use {run.id} --as {saved}")
-    print_line(f"  chapkit-flows train {shlex.quote(_short(run.entrypoint))} --data {data} --config {saved}")
+    words = ["chapkit-flows", "train", _short(run.entrypoint), "--data", str(run.parameters.get("data", "URI"))]
+    words += ["--geo", str(run.parameters["geo"])] if run.parameters.get("geo") else []
+    words += ["--config", f"{run.config.block_type}/{run.config.name}"] if run.config.name else []
+    for key in run.parameters.get("values", {}):
+        words += ["--set", f"{key}={write_value(run.config.content.get(key))}"]
+    print_line(f"\nTo use the best, trial {best.trial.number}: train with its config, register the model, promote it:")
+    print_line(f"  {shlex.join(words)}")
     print_line("  chapkit-flows models register ID")
-    print_line(f"  chapkit-flows models promote {run.model}@NUMBER --reason 'the best of the experiment {name}'")
+    reason = shlex.quote(f"the best of the experiment {name}")
+    print_line(f"  chapkit-flows models promote {run.model}@NUMBER --reason {reason}")
+    saved = f"{run.config.block_type}/{name.replace('_', '-')}"
+    print_line(f"To keep its config under a name:\n  chapkit-flows configs use {run.id} --as {saved}")
 
 
 def _short(entrypoint: str) -> str:

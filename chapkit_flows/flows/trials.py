@@ -66,7 +66,7 @@ class Conditions:
     plan: BacktestPlan
     horizon: int
     geo: Geo | None
-    parameters: Mapping[str, Any]
+    parameters: dict[str, Any]
     loaded: dict[tuple[str, ...], Loaded] = field(default_factory=dict)
     splits: dict[tuple[str, ...], tuple[Split, ...]] = field(default_factory=dict)
 
@@ -87,7 +87,8 @@ class TrialSession(RunSession):
             conditions: The inputs are those of the sweep.
             candidate: The model, and its config.
         """
-        super().__init__(candidate.model, "backtest", conditions.parameters, config=candidate.config)
+        given = conditions.parameters | {"values": dict(candidate.values)}
+        super().__init__(candidate.model, "backtest", given, config=candidate.config)
         sweep = conditions.session
         self.resources, self._settings, self._ingested = sweep.resources, sweep._settings, sweep._ingested
         self.inputs = [edge for edge in sweep.inputs if edge.role in ("data", "geo")]
