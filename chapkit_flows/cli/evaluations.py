@@ -24,11 +24,12 @@ def backtest(options: argparse.Namespace) -> int:
     """Backtest a model and print its scores; 1 if a fold failed."""
     model = find_model(options.model)
     begun: list[str] = []
+    runner = model.task_runner(options.task_runner, workers=options.workers, address=options.cluster)
 
     async def work() -> Any:
         config = await read_config(model, options)
         plan = read_plan(options) | {"pictures": options.pictures}
-        flow: Any = watched(model.backtest, begun)
+        flow: Any = watched(model.backtest.with_options(task_runner=runner), begun)
         return await flow(config, options.data, options.geo, plan)
 
     try:

@@ -33,12 +33,13 @@ def sweep(options: argparse.Namespace) -> int:
     given = {name: getattr(options, name) for name in names}
     search = SweepPlan(**given, values=values, models=options.models[1:], configs=others)
     search.check()
+    runner = model.task_runner(options.task_runner, workers=options.workers, address=options.cluster)
     begun: list[str] = []
 
     async def work() -> Any:
         config = await load_config(model.config, own) if own else _make_base(model, values)
         await read_contestants(model, config, search)  # what is wrong with them needs no run to be said
-        flow: Any = watched(model.sweep, begun)
+        flow: Any = watched(model.sweep.with_options(task_runner=runner), begun)
         return await flow(config, options.data, search, options.geo, read_plan(options))
 
     try:

@@ -24,7 +24,7 @@ from chapkit_flows.evaluation.splits import Split, SplitPlan, Strategy, Window, 
 from chapkit_flows.flows import steps
 from chapkit_flows.flows.check import errors_first, has_errors, resolve_horizon
 from chapkit_flows.flows.evaluations import publish_backtest
-from chapkit_flows.flows.fanout import await_folds, begin_folds
+from chapkit_flows.flows.fold_groups import begin_folds
 from chapkit_flows.flows.folds import FoldForecast, FoldOrder, identify
 from chapkit_flows.flows.pictures import draw_pictures, read_shown
 from chapkit_flows.flows.results import BacktestResult
@@ -139,7 +139,7 @@ async def forecast_folds(
 
     def forecast_all() -> list[FoldForecast | ChapkitFlowsError]:
         (begun,) = begin_folds(session.resources.store, [orders], plan.strategy)
-        return await_folds(begun)
+        return begun.finish()
 
     # Task runners are spoken to in blocking calls.
     done = await asyncio.to_thread(forecast_all)

@@ -18,7 +18,7 @@ from chapkit_flows.errors import BacktestFailed, ChapkitFlowsError, ValidationFa
 from chapkit_flows.evaluation.splits import Split
 from chapkit_flows.flows.backtest import BacktestPlan, check_backtest, order_fold, score_folds
 from chapkit_flows.flows.check import Loaded, errors_first
-from chapkit_flows.flows.fanout import Begun, await_folds, begin_folds
+from chapkit_flows.flows.fold_groups import Folds, begin_folds
 from chapkit_flows.flows.folds import FoldOrder
 from chapkit_flows.flows.ingest import Fetched, parse_table
 from chapkit_flows.flows.secrets import with_secrets
@@ -156,7 +156,7 @@ async def run_trials(conditions: Conditions, candidates: Sequence[Candidate]) ->
     begun = await asyncio.to_thread(begin_folds, resources.store, groups, conditions.plan.strategy)
     folds = {attempt.identity: some for attempt, some in zip(able, begun, strict=True)}
     for attempt in wanted.values():
-        await _finish(conditions, attempt, folds.get(attempt.identity, []))
+        await _finish(conditions, attempt, folds.get(attempt.identity))
     for attempt in attempts:
         if attempt.run is None:
             attempt.run, attempt.reused = wanted[attempt.identity].run, True
@@ -234,14 +234,14 @@ def _load(conditions: Conditions, model: ModelContract, config: ModelConfig) -> 
         return parse_table(fetched, "data", required=model.covariates(config), target=model.target)
 
 
-async def _finish(conditions: Conditions, attempt: Attempt, begun: Sequence[Begun]) -> None:
+async def _finish(conditions: Conditions, attempt: Attempt, folds: Folds | None) -> None:
     """Wait for the folds of a trial, score them, and record the run: as failed, if nothing could be scored."""
     session = TrialSession(conditions, attempt.candidate)
     log = get_run_logger()
     try:
-        if attempt.error:
+        if attempt.error or folds is None:
             raise BacktestFailed(attempt.error)
-        forecasts = await asyncio.to_thread(await_folds, begun)
+        forecasts = await asyncio.to_thread(folds.finish)
         log.info("%s: %s", attempt.name.capitalize(), describe_values(attempt.candidate))
         if all(isinstance(one, ChapkitFlowsError) for one in forecasts):
             raise BacktestFailed(f"None of the {len(forecasts)} folds could be done. The first one: {forecasts[0]}")

@@ -165,7 +165,7 @@ def _data_facts(run: RunFact) -> dict[str, Any]:
 
 
 def _parameter_facts(run: RunFact) -> dict[str, Any]:
-    """All but where the inputs were, whether pictures were drawn, and which sweep it was: equal bytes are equal data."""
+    """All but where the inputs were (equal bytes are equal data), the pictures, and which sweep it belongs to."""
     roles = {"pictures", *OF_SWEEP, *(edge.role for edge in run.inputs)}
     given = {name: value for name, value in run.parameters.items() if name not in roles}
     return dict(leaves(given)) if given else {}

@@ -47,6 +47,13 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-baselines", dest="baselines", action="store_false", help="do not score the baselines on the same folds"
     )
+    parser.add_argument(
+        "--task-runner", choices=("threads", "processes", "dask", "ray"), help="where folds run; default: the setting"
+    )
+    parser.add_argument("--workers", metavar="N", type=int, help="how many folds at once; default: the setting")
+    parser.add_argument(
+        "--cluster", metavar="ADDRESS", help="of a running cluster: tcp://HOST:8786 (dask), ray://HOST:10001 (ray)"
+    )
 
 
 def _add_sweep(commands: Commands) -> None:
