@@ -20,8 +20,8 @@ from chapkit_flows.errors import ChapkitFlowsError, InvalidConfig, InvalidSweep
 from chapkit_flows.flows.model import Model
 from chapkit_flows.flows.searches import SweepPlan, read_contestants
 from chapkit_flows.lineage.experiments import find_experiment, list_experiments
+from chapkit_flows.ranking import Ranked, Ranking, rank
 from chapkit_flows.resources import open_facts, open_resources
-from chapkit_flows.standings import Standing, Standings, stand
 
 
 def sweep(options: argparse.Namespace) -> int:
@@ -50,7 +50,7 @@ def sweep(options: argparse.Namespace) -> int:
         print_json(result.to_dict())
         return 1 if result.trials["failed"] else 0
     resources = open_resources()
-    _print_standings(stand(resources, find_experiment(resources.database, search.experiment), search.metric))
+    _print_ranking(rank(resources, find_experiment(resources.database, search.experiment), search.metric))
     counts = result.trials
     told = f"{counts['done']} done, {counts['reused']} of them before or alike, {counts['failed']} failed"
     print_line("")
@@ -79,17 +79,17 @@ def list_(options: argparse.Namespace) -> int:
 def show(options: argparse.Namespace) -> int:
     """Print the trials of an experiment side by side."""
     resources = open_resources()
-    standings = stand(resources, find_experiment(resources.database, options.name), options.metric)
+    ranking = rank(resources, find_experiment(resources.database, options.name), options.metric)
     if options.json:
-        print_json(standings.to_dict())
+        print_json(ranking.to_dict())
         return 0
-    experiment = standings.experiment
+    experiment = ranking.experiment
     facts = [("Experiment", experiment.name), ("Models", ", ".join(experiment.models))]
     facts += [("Begun", f"{when(experiment.created_at)} by {experiment.author}")]
     facts += [("Description", experiment.description)] if experiment.description else []
     print_facts(facts)
     print_line("")
-    _print_standings(standings)
+    _print_ranking(ranking)
     return 0
 
 
@@ -134,25 +134,25 @@ def _make_base(model: Model, values: dict[str, list[Any] | str]) -> ModelConfig:
     return model.config.model_validate(first)
 
 
-def _print_standings(standings: Standings) -> None:
-    head, rows = standings.cells()
+def _print_ranking(ranking: Ranking) -> None:
+    head, rows = ranking.cells()
     if not rows:
         print_line("No trial has ended yet.")
         return
     print_table(head, rows)
-    for row in standings.rows:
+    for row in ranking.rows:
         if row.run.error:
             print_line(f"\nTrial {row.trial.number} failed: {row.run.error}")
-    if standings.left_out:
-        print_line(f"\nLeft out are {standings.left_out} earlier trials: other data, other folds, or older code.")
-    if standings.best is not None:
-        skill = standings.best.skill
-        if standings.baseline is not None and skill is not None and skill <= 0:
-            print_line(f"\nNo trial is better than {standings.baseline.replace('_', ' ')} by CRPS.")
-        _print_next(standings.best, standings.experiment.name)
+    if ranking.left_out:
+        print_line(f"\nLeft out are {ranking.left_out} earlier trials: other data, other folds, or older code.")
+    if ranking.best is not None:
+        skill = ranking.best.skill
+        if ranking.baseline is not None and skill is not None and skill <= 0:
+            print_line(f"\nNo trial is better than {ranking.baseline.replace('_', ' ')} by CRPS.")
+        _print_next(ranking.best, ranking.experiment.name)
 
 
-def _print_next(best: Standing, name: str) -> None:
+def _print_next(best: Ranked, name: str) -> None:
     """How the best trial becomes the model in use."""
     run = best.run
     if run.config is None or run.entrypoint is None:

@@ -29,8 +29,8 @@ from chapkit_flows.flows.trials import Attempt, Conditions, run_trials, trial_ed
 from chapkit_flows.lineage.experiments import Experiment, find_experiment
 from chapkit_flows.lineage.facts import RunFact
 from chapkit_flows.models.contract import ModelContract
+from chapkit_flows.ranking import Ranking, rank
 from chapkit_flows.refs import canonical_json
-from chapkit_flows.standings import Standings, stand
 
 _COUNTS = ("trials", "reused_trials", "failed_trials")
 
@@ -65,9 +65,9 @@ async def sweep(
             attempts = await _try_all(conditions, contestants, search)
             await compare_trials(run, conditions.experiment, search.metric, attempts)
             await steps.record(run)
-        standings = await asyncio.to_thread(_look, run, search)
-        await publish_sweep(run.fact, standings)
-        return _result(run.fact, standings)
+        ranking = await asyncio.to_thread(_look, run, search)
+        await publish_sweep(run.fact, ranking)
+        return _result(run.fact, ranking)
 
 
 def _open(run: RunSession, contestants: Sequence[Contestant], search: SweepPlan) -> Experiment:
@@ -102,72 +102,72 @@ async def compare_trials(session: RunSession, experiment: Experiment, metric: st
     session.inputs += trial_edges(attempts)
     if len(failed) == len(runs):
         raise BacktestFailed(f"None of the {len(attempts)} trials could be done. The first one: {failed[0].error}")
-    standings = await asyncio.to_thread(stand, session.resources, experiment, metric)
-    await asyncio.to_thread(_keep, session, standings)
+    ranking = await asyncio.to_thread(rank, session.resources, experiment, metric)
+    await asyncio.to_thread(_keep, session, ranking)
     log = get_run_logger()
     log.info("Compared %d trials, %d of them done before or alike, %d failed", *counts)
-    if standings.best is not None and standings.best.score is not None:
-        session.metrics[f"best_{metric}"] = standings.best.score
-        log.info("The best is trial %d: %s", standings.best.trial.number, standings.best.text)
+    if ranking.best is not None and ranking.best.score is not None:
+        session.metrics[f"best_{metric}"] = ranking.best.score
+        log.info("The best is trial %d: %s", ranking.best.trial.number, ranking.best.text)
 
 
-def _keep(session: RunSession, standings: Standings) -> None:
+def _keep(session: RunSession, ranking: Ranking) -> None:
     frame = pd.DataFrame(
         {
             "trial": row.trial.number,
             "run": row.run.id,
             "model": row.run.model,
             "values": canonical_json(row.values).decode(),
-            standings.metric: row.score,
+            ranking.metric: row.score,
             "is_best": row.is_best,
         }
-        for row in standings.rows
+        for row in ranking.rows
     )
-    facts = {"name": "trials", "model": session.model.name, "experiment": standings.experiment.name}
+    facts = {"name": "trials", "model": session.model.name, "experiment": ranking.experiment.name}
     session.produced("trials", replace(artifact_of(save(session.resources.store, frame), "metrics"), metadata=facts))
 
 
-def _look(run: RunSession, search: SweepPlan) -> Standings:
+def _look(run: RunSession, search: SweepPlan) -> Ranking:
     experiment = find_experiment(run.resources.database, search.experiment)
-    return stand(run.resources, experiment, search.metric)
+    return rank(run.resources, experiment, search.metric)
 
 
-async def publish_sweep(run: RunFact, standings: Standings) -> None:
+async def publish_sweep(run: RunFact, ranking: Ranking) -> None:
     """Publish a markdown artifact: the trials of the experiment, the best first."""
     await acreate_markdown_artifact(
-        markdown=describe_sweep(run, standings),
+        markdown=describe_sweep(run, ranking),
         key=artifact_key(run.model, run.flow),
-        description=f"The trials of the experiment {standings.experiment.name}",
+        description=f"The trials of the experiment {ranking.experiment.name}",
     )
 
 
-def describe_sweep(run: RunFact, standings: Standings) -> str:
+def describe_sweep(run: RunFact, ranking: Ranking) -> str:
     """The markdown of a sweep."""
-    experiment, best = standings.experiment, standings.best
+    experiment, best = ranking.experiment, ranking.best
     trials, reused, failed = (int(run.metrics.get(name, 0)) for name in _COUNTS)
     lead = f"{trials} trials in this sweep, {reused} of them done before or alike, {failed} failed."
-    head, rows = standings.cells()
+    head, rows = ranking.cells()
     parts = [f"## {run.model}: the experiment {plain(experiment.name)}", plain(experiment.description), lead]
     if best is not None:
         parts.append(f"The best is trial {best.trial.number}: {plain(best.text)}. Run `{best.run.id}`.")
     parts.append(table([plain(cell) for cell in head], [[plain(cell) for cell in row] for row in rows]))
-    errors = [[str(row.trial.number), plain(row.run.error)] for row in standings.rows if row.run.error]
+    errors = [[str(row.trial.number), plain(row.run.error)] for row in ranking.rows if row.run.error]
     if errors:
         parts += ["### Failed", table(("Trial", "Why"), errors)]
-    if standings.left_out:
-        parts.append(f"{standings.left_out} earlier trials are left out: other data, other folds, or older code.")
+    if ranking.left_out:
+        parts.append(f"{ranking.left_out} earlier trials are left out: other data, other folds, or older code.")
     return "\n\n".join([*filter(None, parts), "### Made from", facts_table(run, None)])
 
 
-def _result(run: RunFact, standings: Standings) -> SweepResult:
-    best = standings.best
+def _result(run: RunFact, ranking: Ranking) -> SweepResult:
+    best = ranking.best
     trials, reused, failed = (int(run.metrics.get(name, 0)) for name in _COUNTS)
     return SweepResult(
         run_id=run.id,
         status=run.status,
         artifact_id=run.output("trials").id,
         flow_run_id=run.flow_run_id,
-        experiment=standings.experiment.name,
+        experiment=ranking.experiment.name,
         trials={"done": trials - failed, "reused": reused, "failed": failed},
         best={}
         if best is None

@@ -16,8 +16,8 @@ from chapkit_flows.lineage.experiments import find_experiment, list_experiments,
 from chapkit_flows.lineage.facts import RunFact
 from chapkit_flows.lineage.query import consumers, get_run, list_runs
 from chapkit_flows.promotion import find_backtest
+from chapkit_flows.ranking import Ranking, rank
 from chapkit_flows.registry import register
-from chapkit_flows.standings import Standings, stand
 from chapkit_flows.upkeep.rehearsal import rehearse
 
 TRIED = MODELS.with_name("tried.py")
@@ -54,9 +54,9 @@ def count_calls(calls: Path, word: str = "") -> int:
     return sum(line.startswith(word) for line in text.splitlines())
 
 
-def standings(name: str) -> Standings:
+def ranking(name: str) -> Ranking:
     resources = open_resources()
-    return stand(resources, find_experiment(resources.database, name))
+    return rank(resources, find_experiment(resources.database, name))
 
 
 def shifts(name: str) -> list[Any]:
@@ -76,7 +76,7 @@ def test_each_trial_is_a_run(tried: Model, data: str, calls: Path, tmp_path: Pat
     assert [(40.0, "completed"), (0.0, "completed"), (3.0, "completed")] == shifts("shifts")
     resources = open_resources()
     sweep = get_run(resources.database, result.run_id)
-    found = standings("shifts")
+    found = ranking("shifts")
     alone = tried.backtest(tried.config(shift=found.rows[1].values["shift"]), data, plan=PLAN)
     assert ({"done": 2, "reused": 2, "failed": 0}, 0) == (alone.folds, count_calls(calls))
     trial = found.rows[1].run
@@ -101,7 +101,7 @@ def test_each_trial_is_a_run(tried: Model, data: str, calls: Path, tmp_path: Pat
     _assert_told(describe_sweep(sweep, found), found)
 
 
-def _assert_told(markdown: str, found: Standings) -> None:
+def _assert_told(markdown: str, found: Ranking) -> None:
     assert "## tried: the experiment shifts" in markdown
     assert "how far off?" in markdown
     assert all(row.run.id in markdown for row in found.rows)
@@ -122,7 +122,7 @@ def test_nothing_is_tried_twice(tried: Model, data: str, calls: Path) -> None:
     assert [0.0, 1.0, 2.0] == [shift for shift, _ in shifts("shifts")]
     other = tried.sweep(tried.config(), data, search, plan=PLAN | {"splits": 3})
     assert ({"done": 2, "reused": 0, "failed": 0}, 4) == (other.trials, count_calls(calls))
-    found = standings("shifts")
+    found = ranking("shifts")
     assert ([4, 5], 3) == (sorted(row.trial.number for row in found.rows), found.left_out)
 
 
@@ -135,11 +135,11 @@ def test_a_trial_that_fails_is_told(tried: Model, data: str, calls: Path, monkey
     monkeypatch.setenv("FAIL_AT", periods[-3])
     half = tried.sweep(tried.config(), data, {"experiment": "shifts", "values": {"shift": [0, 40]}}, plan=PLAN)
     assert ({"done": 2, "reused": 1, "failed": 0}, 40.0) == (half.trials, half.best["values"]["shift"])
-    assert "1 of 2" in [cell for row in standings("shifts").cells()[1] for cell in row]
+    assert "1 of 2" in [cell for row in ranking("shifts").cells()[1] for cell in row]
     values = {"shift": [0, 40], "additional_continuous_covariates": [[], ["wind"]]}
     mixed = tried.sweep(tried.config(), data, {"experiment": "mixed", "values": values}, plan=PLAN)
     assert {"done": 2, "reused": 0, "failed": 2} == mixed.trials
-    errors = [row.run.error for row in standings("mixed").rows if row.run.status == "failed"]
+    errors = [row.run.error for row in ranking("mixed").rows if row.run.status == "failed"]
     assert len(errors) == 2
     assert all("additional_covariates_not_allowed" in str(error) for error in errors)
     with pytest.raises(BacktestFailed, match=r"None of the 2 trials could be done.*no rain fell"):
@@ -153,7 +153,7 @@ def test_a_trial_that_fails_is_told(tried: Model, data: str, calls: Path, monkey
     assert ({"done": 2, "reused": 1, "failed": 0}, 0.0, 2) == (
         again.trials, again.best["values"]["shift"], count_calls(calls),
     )  # fmt: skip
-    assert 3 == len(standings("shifts").rows)
+    assert 3 == len(ranking("shifts").rows)
 
 
 def test_sweep_that_was_killed_is_gone_on_with(tried: Model, data: str, calls: Path, home: Path) -> None:
@@ -167,7 +167,7 @@ def test_sweep_that_was_killed_is_gone_on_with(tried: Model, data: str, calls: P
     count_calls(calls)
     again = tried.sweep(tried.config(), data, search, plan=PLAN)
     assert ({"done": 2, "reused": 1, "failed": 0}, 0) == (again.trials, count_calls(calls))
-    assert first[1].id in {row.run.id for row in standings("shifts").rows}
+    assert first[1].id in {row.run.id for row in ranking("shifts").rows}
     running = list_runs(resources.database, status="running")
     assert [] == running
 
@@ -191,7 +191,7 @@ def test_models_and_strategies_fan_out(tried: Model, data: str, calls: Path) -> 
     result = tried.sweep(tried.config(), data, search, plan=PLAN | {"strategy": "train_once"})
     assert {"done": 3, "reused": 0, "failed": 0} == result.trials
     assert 2 == count_calls(calls, "train")
-    found = standings("models")
+    found = ranking("models")
     assert {"tried", "plain", "climatology"} == {row.run.model for row in found.rows}
     assert "model" in found.cells()[0]
     result = tried.sweep(
@@ -286,6 +286,9 @@ def test_command_line(data: str, calls: Path, cli: CommandLine) -> None:
     assert ("shifts", ["tried"], 2) == (listed["name"], listed["models"], listed["trials"])
     found = cli("experiments", "show", "shifts", "--json").json
     assert (["shift"], 2) == (found["varying"], len(found["trials"]))
+    compared = cli("compare", "experiment:shifts")
+    assert (1, True) == (compared.code, "config  shift" in compared.out)
+    assert 2 == cli("compare", "experiment:shfits").code
     failed = cli(*given, "--set", "additional_continuous_covariates=[],[wind]", "--json")
     assert (1, {"done": 1, "reused": 1, "failed": 1}) == (failed.code, failed.json["trials"])
     said = cli("experiments", "show", "shifts").out

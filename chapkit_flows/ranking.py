@@ -24,7 +24,7 @@ _UNCOMPARED = ("data", "geo", "pictures", "baselines", "experiment", "sweep", "v
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class Ranked:
     """One trial beside the others.
 
     Attributes:
@@ -51,7 +51,7 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standings:
+class Ranking:
     """The trials of an experiment that can be compared, the best first, then those that failed.
 
     Attributes:
@@ -64,12 +64,12 @@ class Standings:
     experiment: Experiment
     metric: str
     varying: tuple[str, ...]
-    rows: tuple[Standing, ...]
+    rows: tuple[Ranked, ...]
     baseline: str | None
     left_out: int
 
     @property
-    def best(self) -> Standing | None:
+    def best(self) -> Ranked | None:
         """The best trial; None if all failed."""
         return next((row for row in self.rows if row.is_best), None)
 
@@ -84,7 +84,7 @@ class Standings:
         rows = [self._cells(row, several=several) + ([row.note] if noted else []) for row in self.rows]
         return [*head, *(["note"] if noted else [])], rows
 
-    def _cells(self, row: Standing, *, several: bool) -> list[str]:
+    def _cells(self, row: Ranked, *, several: bool) -> list[str]:
         cells = [f"{row.trial.number}{' best' if row.is_best else ''}", *([row.run.model] if several else [])]
         cells += ["" if name not in row.values else _text(row.values[name]) for name in self.varying]
         cells.append("failed" if row.score is None else f"{row.score:.4g}")
@@ -105,7 +105,7 @@ class Standings:
         }
 
 
-def _difference(row: Standing) -> tuple[str, str]:
+def _difference(row: Ranked) -> tuple[str, str]:
     found = row.compared
     if found is None:
         return "", ""
@@ -117,7 +117,7 @@ def _text(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else write_value(value).strip('"')
 
 
-def _as_json(row: Standing) -> dict[str, Any]:
+def _as_json(row: Ranked) -> dict[str, Any]:
     run = row.run
     return {
         "number": row.trial.number,
@@ -136,7 +136,7 @@ def _as_json(row: Standing) -> dict[str, Any]:
     }
 
 
-def stand(resources: Resources, experiment: Experiment, metric: str = "crps") -> Standings:
+def rank(resources: Resources, experiment: Experiment, metric: str = "crps") -> Ranking:
     """Put the trials of an experiment side by side: those with the data, the folds and the code of the last one.
 
     Raises:
@@ -150,12 +150,12 @@ def stand(resources: Resources, experiment: Experiment, metric: str = "crps") ->
     contents = [dict(run.config.content) if run.config else {} for _, run in pairs if run.config]
     varying = tuple(differing(contents))
     rows = [_row(trial, run, varying, metric) for trial, run in pairs]
-    rows.sort(key=_rank)
+    rows.sort(key=_order)
     if rows and rows[0].score is not None:
         rows = _beside_best(resources, rows, metric)
     baseline = _strongest(rows[0].run) if rows and rows[0].is_best else None
     rows = [replace(row, skill=row.run.metrics.get(f"{SKILL}{baseline}")) for row in rows]
-    return Standings(
+    return Ranking(
         experiment=experiment,
         metric=metric,
         varying=varying,
@@ -187,9 +187,9 @@ def _code(run: RunFact) -> tuple[str | None, ...]:
     return (code.git_commit, code.patch_digest, code.source_digest) if code else ()
 
 
-def _row(trial: Trial, run: RunFact, varying: Sequence[str], metric: str) -> Standing:
+def _row(trial: Trial, run: RunFact, varying: Sequence[str], metric: str) -> Ranked:
     content = dict(run.config.content) if run.config else {}
-    return Standing(
+    return Ranked(
         trial=trial,
         run=run,
         values={name: content[name] for name in varying if name in content},
@@ -198,13 +198,13 @@ def _row(trial: Trial, run: RunFact, varying: Sequence[str], metric: str) -> Sta
     )
 
 
-def _rank(row: Standing) -> tuple[bool, bool, float, int]:
+def _order(row: Ranked) -> tuple[bool, bool, float, int]:
     """Those without failed folds first: the mean of other folds is another number."""
     partial = bool(row.run.metrics.get("failed_folds"))
     return row.score is None, partial, row.score or 0.0, row.trial.number
 
 
-def _beside_best(resources: Resources, rows: Sequence[Standing], metric: str) -> list[Standing]:
+def _beside_best(resources: Resources, rows: Sequence[Ranked], metric: str) -> list[Ranked]:
     best = _load_scores(resources, rows[0])
     marked = [replace(rows[0], is_best=True)]
     for row in rows[1:]:
@@ -213,7 +213,7 @@ def _beside_best(resources: Resources, rows: Sequence[Standing], metric: str) ->
     return marked
 
 
-def _beside(row: Standing, own: pd.DataFrame, best: pd.DataFrame, metric: str) -> Standing:
+def _beside(row: Ranked, own: pd.DataFrame, best: pd.DataFrame, metric: str) -> Ranked:
     try:
         (compared,) = compare({"best": best, "trial": own}, metric, reference="best").rows
     except EvaluationError as error:
@@ -221,7 +221,7 @@ def _beside(row: Standing, own: pd.DataFrame, best: pd.DataFrame, metric: str) -
     return replace(row, compared=compared, note=compared.note)
 
 
-def _load_scores(resources: Resources, row: Standing) -> pd.DataFrame | None:
+def _load_scores(resources: Resources, row: Ranked) -> pd.DataFrame | None:
     """The scored rows of a trial; None if their bytes are gone."""
     try:
         scores: pd.DataFrame = load(resources.store, row.run.output("scores"), allow_pickle=False)
