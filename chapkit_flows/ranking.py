@@ -188,7 +188,7 @@ def _code(run: RunFact) -> tuple[str | None, ...]:
 
 
 def _row(trial: Trial, run: RunFact, varying: Sequence[str], metric: str) -> Ranked:
-    content = dict(run.config.content) if run.config else {}
+    content = run.config.content if run.config else run.parameters.get("values", {})
     return Ranked(
         trial=trial,
         run=run,

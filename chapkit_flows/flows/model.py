@@ -198,7 +198,8 @@ class Model(ModelContract):
                 data: Where the data is, with the truth: a path, any fsspec URL, or artifact://ID. CSV or Parquet.
                 search: Which values to try, and under which name the trials are found again.
                 geo: Where the polygons are, as GeoJSON.
-                plan: From which origins to forecast, how far ahead, and what the models may learn.
+                plan: From which origins to forecast, how far ahead, and what the models may learn. No pictures are
+                    drawn.
             """
             return await sweep(self, config, (data, geo), search=search, plan=plan)
 

@@ -156,7 +156,8 @@ def describe_sweep(run: RunFact, ranking: Ranking) -> str:
         parts += ["### Failed", table(("Trial", "Why"), errors)]
     if ranking.left_out:
         parts.append(f"{ranking.left_out} earlier trials are left out: other data, other folds, or older code.")
-    return "\n\n".join([*filter(None, parts), "### Made from", facts_table(run, None)])
+    given = replace(run, inputs=tuple(edge for edge in run.inputs if edge.role != "trial"))  # they stand above
+    return "\n\n".join([*filter(None, parts), "### Made from", facts_table(given, None)])
 
 
 def _result(run: RunFact, ranking: Ranking) -> SweepResult:
