@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from copy import deepcopy
 from functools import cache
 from typing import Any, ClassVar
 
@@ -99,7 +100,13 @@ class ModelConfig(Block):
     @classmethod
     def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """The schema of the block type: its own fields only, for the form in which one creates a config."""
-        schema = super().model_json_schema(*args, **kwargs)
+        # Prefect asks for it three times for each config that is saved, and changes what it is given.
+        return deepcopy(cls._make_schema(args, tuple(kwargs.items())))
+
+    @classmethod
+    @cache
+    def _make_schema(cls, args: tuple[Any, ...], options: tuple[tuple[str, Any], ...]) -> dict[str, Any]:
+        schema = super().model_json_schema(*args, **dict(options))
         for part in (schema, *schema.get("definitions", {}).values(), *schema.get("$defs", {}).values()):
             part.get("properties", {}).pop("$ref", None)
         return schema
@@ -158,6 +165,12 @@ class ModelConfig(Block):
         if not content[FIELD]:
             del content[FIELD]
         return {key: value for key, value in (options | content).items() if key not in _BLOCK_KEYS}
+
+    @classmethod
+    @cache
+    def get_block_type_slug(cls) -> str:
+        """The block type; Prefect's own makes it anew for each dump of each config."""
+        return super().get_block_type_slug()
 
     def _field_has_secrets(self, field_name: str) -> bool:
         # Prefect's own makes the whole schema of the class for each field of each config.
