@@ -8,7 +8,9 @@ from functools import cache
 from typing import Any, ClassVar
 
 from prefect.blocks.core import Block
+from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import BlockType
+from prefect.exceptions import ObjectAlreadyExists
 from pydantic import AliasChoices, AliasPath, ConfigDict, Field, GetJsonSchemaHandler, model_validator
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import JsonSchemaValue
@@ -165,6 +167,16 @@ class ModelConfig(Block):
         if not content[FIELD]:
             del content[FIELD]
         return {key: value for key, value in (options | content).items() if key not in _BLOCK_KEYS}
+
+    @classmethod
+    async def aregister_type_and_schema(cls, client: PrefectClient | None = None) -> None:
+        """Register the block type with the fields that the class has now."""
+        for _ in ("the type", "its schema"):
+            try:
+                return await super().aregister_type_and_schema(client=client)
+            except ObjectAlreadyExists:
+                continue  # another process has registered it since this one looked
+        return await super().aregister_type_and_schema(client=client)
 
     @classmethod
     @cache

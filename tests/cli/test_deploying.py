@@ -254,7 +254,7 @@ def test_refuses_file(site: Path, cli: CommandLine, content: bytes, says: str) -
 
 
 def test_applies(site: Path, pool: str, server: str, cli: CommandLine) -> None:
-    """With --apply the deployment is on the server, with its schedule and its model's limit, which Prefect's own command leaves as it is."""
+    """With --apply a deployment has its schedule and the limit of its model, which Prefect's own command leaves."""
     options = ("--schedule", "0 6 * * 1", "--data", "data.csv", "--pool", pool, "--name", pool)
     ended = cli("deploy", "small.py:mean", *options, "--apply")
     assert 0 == ended.code, ended.err
