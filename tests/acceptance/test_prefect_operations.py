@@ -139,6 +139,16 @@ def _begin(site: EventSite, tables: dict[str, Path], marks: Path, case: str) -> 
     return site.create_run(names.get(case, "slow-train/train"), parameters)
 
 
+def _process_of(site: EventSite, flow_run_id: str) -> int:
+    """The process that a worker has started for a run."""
+    pid: str = eventually(lambda: site.read(f"/flow_runs/{flow_run_id}")["infrastructure_pid"], bool)
+    return int(pid.rpartition(":")[2])
+
+
+def _parent(process: int) -> int:
+    return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+
+
 def _cancel(site: EventSite, flow_run_id: str) -> None:
     """As the button of the UI does."""
     answer = site.api.post(f"/flow_runs/{flow_run_id}/set_state", json={"state": CANCELLING})
@@ -173,7 +183,8 @@ def cancelled(
             eventually(lambda run=run: _status(site, run["flow_run_id"]), lambda status: status == "running")
         names = {"load": [], "commands": ["fit", "child"], "served": ["fit", "child"]}.get(case, [case])
         run["pids"] = [_stands_still(run["marks"], name) for name in names]
-        run["pids"].append(int(site.read(f"/flow_runs/{run['flow_run_id']}")["infrastructure_pid"].rpartition(":")[2]))
+        # Under `.serve()` the server does not know the process of the run: it is the one that started the command.
+        run["pids"].append(_parent(run["pids"][0]) if case == "served" else _process_of(site, run["flow_run_id"]))
         _cancel(site, run["flow_run_id"])
         began = time.monotonic()
         eventually(lambda run=run: [alive(pid) for pid in run["pids"]], lambda states: not any(states))
