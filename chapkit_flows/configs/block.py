@@ -19,6 +19,8 @@ from chapkit_flows.configs.rules import FIELD, find_hooks
 
 _OPTIONS = "additional_options"
 _NESTED = "user_option_values"
+# The fields that every config has: in a form those of the model come before them.
+_SHARED = ("prediction_periods", "additional_continuous_covariates", _OPTIONS, FIELD)
 # Keys that Prefect adds to the stored form of a nested or inline block.
 _BLOCK_KEYS = {"block_type_slug", "_block_document_id", "_block_document_name", "_is_anonymous"}
 _WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
@@ -69,7 +71,7 @@ class ModelConfig(Block):
     validation_rules: list[dict[str, Any]] = Field(
         default=[],
         title="Validation rules",
-        description="What must be true of these values before a run; see `rules` in a config document.",
+        description="What must be true of these values before a run, as under rules in a config document.",
     )
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -98,8 +100,10 @@ class ModelConfig(Block):
 
     @classmethod
     def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """The schema of the block type: its own fields only, for the form in which one creates a config."""
+        """The schema of the block type, for the form in which one creates a config: what the model's class adds first."""
         schema = super().model_json_schema(*args, **kwargs)
+        if "properties" in schema:
+            schema["properties"] = dict(sorted(schema["properties"].items(), key=lambda item: item[0] in _SHARED))
         for part in (schema, *schema.get("definitions", {}).values(), *schema.get("$defs", {}).values()):
             part.get("properties", {}).pop("$ref", None)
         return schema

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import html
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +30,14 @@ _ROLES = {
     "prediction": "Prediction",
     "workspace": "Prediction workspace",
     "plot": "Plot",
+    "truth": "Truth",
+    "scores": "Scores",
+    "forecasts": "Forecasts",
+    "baseline_scores": "Scores of the baselines",
+    "plot_forecasts": "Plot of the forecasts",
+    "plot_scores": "Plot of the scores",
+    "plot_map": "Map of the scores",
+    "report": "Report",
 }
 _MOST_ROWS = 20  # of a table that is open when the page is
 
@@ -104,7 +113,18 @@ def describe_diagnostics(diagnostics: Sequence[Diagnostic]) -> str:
         where = f" in {code(found.field)}" if found.field else ""
         lines.append(f"- **{found.severity}**{where}: {plain(one_line(found.message))}")
     more = len(diagnostics) - len(lines)
-    return "\n".join(["What validation found:\n", *lines, *([f"\n… and {more} more in the table."] if more else [])])
+    head = f"Validation found {_count(diagnostics)}:\n"
+    return "\n".join([head, *lines, *([f"\n… and {more} more in the table."] if more else [])])
+
+
+def _count(diagnostics: Sequence[Diagnostic]) -> str:
+    """How many findings there are of each severity: of the description, the list of artifacts shows one line."""
+    counts = Counter(found.severity for found in diagnostics)
+    return ", ".join(
+        f"{counts[severity]} {severity}{'s' if counts[severity] > 1 and severity != 'info' else ''}"
+        for severity in ("error", "warning", "info")
+        if counts[severity]
+    )
 
 
 def artifact_key(model: str, what: str) -> str:
@@ -115,21 +135,32 @@ def artifact_key(model: str, what: str) -> str:
 def summarise(run: RunFact, *, parent: RunFact | None = None, forecast: Forecast | None = None) -> str:
     """The markdown of a run's summary."""
     made = next(edge for edge in run.outputs if edge.role in ("model", "prediction"))
-    parts = [f"## {run.model}: {'trained' if made.role == 'model' else 'predicted'}", _next_step(run, made)]
+    parts = [f"## {run.model}: {'trained' if made.role == 'model' else 'predicted'}", next_step(run, made.role)]
     if forecast is not None:
         parts += _forecast_parts(forecast)
-    parts += ["### Made from", facts_table(run, parent)]
-    parts += _profile_parts(run)
+    return "\n\n".join([*parts, *origin_parts(run, made.role, parent)])
+
+
+def origin_parts(run: RunFact, role: str, parent: RunFact | None = None) -> list[str]:
+    """Parts of the markdown of a run: what the output of that role was made from, and by what."""
+    made = next(edge for edge in run.outputs if edge.role == role)
+    parts = ["### Made from", facts_table(run, parent), *_profile_parts(run)]
     parts += ["### Lineage", "\n".join(_lineage_list(run, made, parent))]
     drawing = f'<pre lang="mermaid"><code class="language-mermaid">{html.escape(_diagram(run, parent))}</code></pre>'
-    parts += [folded("Diagram (drawn by Prefect's V2 UI only)", drawing), _packages(run)]
-    return "\n\n".join(parts)
+    return [*parts, folded("Diagram (drawn by Prefect's V2 UI only)", drawing), _packages(run)]
 
 
-def _next_step(run: RunFact, edge: Edge) -> str:
-    made = edge.artifact
-    if edge.role != "model":
+def next_step(run: RunFact, role: str) -> str:
+    """What one does with the output of that role."""
+    made = run.output(role)
+    if role == "prediction":
         return f"Prediction `{made.id}`. Download it as CSV:\n\n```\nchapkit-flows artifacts download {made.id}\n```"
+    if role == "scores":
+        return (
+            f"Scores `{made.id}`: a row for each fold, place and period. Download them as CSV, or all of this as a "
+            f"page that can be sent:\n\n```\nchapkit-flows artifacts download {made.id}\n"
+            f"chapkit-flows report {run.id} --out {run.model}.html\n```"
+        )
     ui = _ui_url()
     deployments = f"[Deployments]({ui}/deployments)" if ui else "Deployments"
     return (

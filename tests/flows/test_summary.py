@@ -208,6 +208,7 @@ def test_findings_can_be_read_whole() -> None:
     found = [Diagnostic.error("wrong", "Line 2 has '*many*'.\nWrite a number.", "data.cases")]
     found += [Diagnostic.warning("odd", f"Finding {number}.") for number in range(22)]
     lines = describe_diagnostics(found).splitlines()
+    assert "Validation found 1 error, 22 warnings:" == lines[0]
     assert r"- **error** in `data.cases`: Line 2 has '\*many\*'. Write a number." == lines[2]
     assert "- **warning**: Finding 0." == lines[3]
     assert "… and 3 more in the table." == lines[-1]
