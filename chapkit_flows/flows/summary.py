@@ -39,6 +39,9 @@ _ROLES = {
     "plot_map": "Map of the scores",
     "report": "Report",
 }
+# Where the pages of both UIs begin, seen from one of an artifact or a run. By this a link stays in the UI that one is
+# in, and works where people reach the server under another name than workers do.
+_UI = "../.."
 _MOST_ROWS = 20  # of a table that is open when the page is
 
 
@@ -161,8 +164,7 @@ def next_step(run: RunFact, role: str) -> str:
             f"page that can be sent:\n\n```\nchapkit-flows artifacts download {made.id}\n"
             f"chapkit-flows report {run.id} --out {run.model}.html\n```"
         )
-    ui = _ui_url()
-    deployments = f"[Deployments]({ui}/deployments)" if ui else "Deployments"
+    deployments = f"[Deployments]({_UI}/deployments)" if _has_pages() else "Deployments"
     return (
         f"Trained model `{made.id}`. Predict with it:\n\n"
         f"- here: {deployments} → the deployment of the flow `{run.model}-predict` → **Run** → **Custom run**; "
@@ -268,16 +270,14 @@ def _packages(run: RunFact) -> str:
 
 def _run_link(run: RunFact) -> str:
     """A link to the run's page on the Prefect server, if it has one."""
-    ui = _ui_url()
-    if not ui or not run.flow_run_id:
+    if not run.flow_run_id or not _has_pages():
         return ""
-    return f" · [{plain(run.flow_run_name or 'run')}]({ui}/runs/flow-run/{run.flow_run_id})"
+    return f" · [{plain(run.flow_run_name or 'run')}]({_UI}/runs/flow-run/{run.flow_run_id})"
 
 
-def _ui_url() -> str | None:
-    """Where people reach Prefect's UI, if there is a server that lasts longer than the run."""
-    ui = PREFECT_UI_URL.value()
-    return ui.rstrip("/") if ui and urlparse(ui).scheme.startswith("http") else None
+def _has_pages() -> bool:
+    """Whether there is a server with pages that lasts longer than the run."""
+    return urlparse(PREFECT_UI_URL.value() or "").scheme.startswith("http")
 
 
 def _lineage_list(run: RunFact, made: Edge, parent: RunFact | None) -> list[str]:

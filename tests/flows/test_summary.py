@@ -95,9 +95,9 @@ def test_lineage_is_a_list(training: RunFact, prediction: RunFact) -> None:
         text = summarise(prediction, parent=training)
     assert [
         f"- **Prediction** `{FORECAST}` · `{_short(FORECAST)}`",
-        f"  - made by the run **predict** `{PREDICTION}` · [rain · predict]({UI}/runs/flow-run/of-predict)",
+        f"  - made by the run **predict** `{PREDICTION}` · [rain · predict](../../runs/flow-run/of-predict)",
         f"    - from **Trained model** `{MODEL}` · `{_short(MODEL)}`",
-        f"      - made by the run **train** `{TRAINING}` · [rain · train]({UI}/runs/flow-run/of-train)",
+        f"      - made by the run **train** `{TRAINING}` · [rain · train](../../runs/flow-run/of-train)",
         f"        - from **Training data** `training.csv` · `{_short(DATA.artifact.id)}`",
         f"        - with **Config** `wet` · `{_short('config')}`",
         "        - with **Code** commit `0123456789ab`, with local changes",
@@ -167,14 +167,14 @@ def test_names_of_runs_are_no_markup(training: RunFact) -> None:
     """The name of a run may hold what ends a link."""
     with temporary_settings({PREFECT_UI_URL: UI}):
         text = summarise(replace(training, flow_run_name="a_b](c) <d>"))
-    assert rf"[a_b\](c) \<d\>]({UI}/runs/flow-run/of-train)" in text
+    assert rf"[a_b\](c) \<d\>](../../runs/flow-run/of-train)" in text
 
 
 def test_training_says_how_to_predict(training: RunFact) -> None:
     """The next step after a training is told for the UI and for the command line."""
     with temporary_settings({PREFECT_UI_URL: UI}):
         text = summarise(training)
-    assert f"[Deployments]({UI}/deployments) → the deployment of the flow `rain-predict` → **Run**" in text
+    assert f"[Deployments](../../deployments) → the deployment of the flow `rain-predict` → **Run**" in text
     assert f"chapkit-flows predict {MODEL}" in text
 
 
