@@ -100,7 +100,7 @@ class ModelConfig(Block):
 
     @classmethod
     def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """The schema of the block type, for the form in which one creates a config: what the model's class adds first."""
+        """The schema of the block type, for the form in which one creates a config: the model's fields first."""
         schema = super().model_json_schema(*args, **kwargs)
         if "properties" in schema:
             schema["properties"] = dict(sorted(schema["properties"].items(), key=lambda item: item[0] in _SHARED))
