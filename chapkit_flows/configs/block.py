@@ -102,8 +102,10 @@ class ModelConfig(Block):
     def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """The schema of the block type, for the form in which one creates a config: the model's fields first."""
         schema = super().model_json_schema(*args, **kwargs)
-        if "properties" in schema:
-            schema["properties"] = dict(sorted(schema["properties"].items(), key=lambda item: item[0] in _SHARED))
+        fields = sorted(schema.get("properties", {}).items(), key=lambda item: item[0] in _SHARED)
+        for position, (_, part) in enumerate(fields):
+            part["position"] = position  # by this both forms sort them
+        schema["properties"] = dict(fields)
         for part in (schema, *schema.get("definitions", {}).values(), *schema.get("$defs", {}).values()):
             part.get("properties", {}).pop("$ref", None)
         return schema
