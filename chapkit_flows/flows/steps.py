@@ -34,7 +34,14 @@ from chapkit_flows.errors import (
     ValidationFailed,
 )
 from chapkit_flows.evaluation.charts import forecast_spec, quantile_table, render_png
-from chapkit_flows.flows.check import Loaded, check_prediction, check_training, errors_first, has_errors
+from chapkit_flows.flows.check import (
+    Loaded,
+    check_prediction,
+    check_trained_places,
+    check_training,
+    errors_first,
+    has_errors,
+)
 from chapkit_flows.flows.ingest import UNREADABLE, fetch, keep, parse_geo, parse_table, unreadable
 from chapkit_flows.flows.predictions import read_predictions
 from chapkit_flows.flows.progress import showing_progress
@@ -166,6 +173,8 @@ async def validate_prediction(
         ValidationFailed: There are errors; they are shown as a table in the Prefect UI.
     """
     findings = await prediction_findings(session.model, config, historic, future, geo, asked=asked)
+    used = next(edge.artifact for edge in session.inputs if edge.role == "model")
+    findings = errors_first([*findings, *check_trained_places(used, future.panel)])
     await _stop_on_errors(session.model, findings)
     assert historic.panel is not None
     assert future.panel is not None
