@@ -354,7 +354,7 @@ def _named(name: str) -> Codec:
 
 
 def _part_files(store: Store, part: str, saved: Saved) -> list[trees.TreeEntry]:
-    """The objects of a model, which so belong to the folder of all: what looks after folders need not know of places."""
+    """The objects of a model, which so belong to the folder of all, whoever looks after folders."""
     if not is_folder(saved.codec):
         return [trees.TreeEntry(path=f"{part}/model", digest=saved.digest, size=saved.size)]
     size = store.size(saved.digest)

@@ -165,7 +165,7 @@ def fit_chunk(order: ChunkOrder) -> list[TrainedPlace]:
 
     done += asyncio.run(steps.call_model(model.runner, "on_train", fit_rest, Mask(config)))
     seconds = sum(one.seconds for one in done)
-    get_run_logger().info("Fitted %d places in %.1f s: %s", len(done), seconds, ", ".join(order.names))
+    get_run_logger().info("Fitted %d places in %.1f s: %s", len(done), seconds, order.label)
     return done
 
 
@@ -186,7 +186,8 @@ def _fit_all(session: RunSession, config: ModelConfig, data: Panel) -> _Outcome:
     outcome = _Outcome(trained={place: known[0] for place, known in found.items() if known is not None})
     outcome.reused = len(outcome.trained)
     orders = _orders(session, config, {place: name for place, name in names.items() if found[place] is None})
-    for order, fitted in zip(orders, fan_out(fit_chunk, orders, lambda _: None), strict=True):
+    done: list[list[TrainedPlace] | ChapkitFlowsError] = fan_out(fit_chunk, orders, lambda _: None)
+    for order, fitted in zip(orders, done, strict=True):
         if isinstance(fitted, ChapkitFlowsError):
             outcome.failed |= dict.fromkeys(order.names, str(fitted))
             continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import tempfile
 import time
@@ -56,7 +57,7 @@ from chapkit_flows.models.runner import BaseModelRunner, Geo, initialised, settl
 from chapkit_flows.models.shell import ShellPrediction
 from chapkit_flows.models.worker import run_apart, run_in_worker
 from chapkit_flows.models.workspace import Workspace
-from chapkit_flows.refs import ArtifactRef, Diagnostic, Kind, new_id
+from chapkit_flows.refs import ArtifactRef, Diagnostic, Kind, canonical_json, new_id
 from chapkit_flows.settings import ChapkitFlowsSettings
 
 P = ParamSpec("P")
@@ -267,6 +268,8 @@ async def store_model(session: RunSession, trained: Any, config: ModelConfig, da
         "prediction_periods": config.prediction_periods,
         "trained_on": data.profile(),
     }
+    if session.model.metadata:
+        facts["about"] = json.loads(canonical_json(session.model.metadata))  # whatever has no JSON becomes text
     artifact = await run_apart(
         _store,
         session,
@@ -355,7 +358,7 @@ async def store_prediction(
     facts = {"model": session.model.name} | {
         name: value for name, value in future.profile().items() if name in ("rows", "places", "first", "last")
     }
-    facts["columns"] = len(predictions.columns) - 2
+    facts |= {"columns": len(predictions.columns) - 2, "target": session.model.target}
     put = partial(_store, session)
     session.produced("prediction", await run_apart(put, predictions, kind="prediction", metadata=facts))
     if workspace is not None:

@@ -138,7 +138,7 @@ def check_places(trained: Mapping[str, Any] | list[str], wanted: Any) -> list[Di
     if not absent:
         return []
     message = (
-        f"{len(absent)} places of future have no trained model: {_listed(absent)}. The model is trained for each place: "
+        f"{len(absent)} places of future have no trained model: {_listed(absent)}. It is trained for each place: "
         "train again with their data, or take them off future."
     )
     return [Diagnostic.error("place_not_trained", message, "future.location")]

@@ -223,7 +223,7 @@ def test_backtest_names_the_place_that_fails(
 
 
 def test_retraining_promotes(tables: dict[str, Path], calls: Callable[[], list[str]]) -> None:
-    """A retraining with a gate registers the models of all places as one version, and trains nothing that is not new."""
+    """A retraining with a gate registers the models of all places as one version, and trains only what is new."""
     model = find("placed_function")
     gate = {"rules": [{"within": {"metric": "coverage_90", "low": 0, "high": 1}}], "plan": {"periods": 2, "splits": 2}}
     first = model.retrain(model.config(), str(tables["training"]), gate=gate)
