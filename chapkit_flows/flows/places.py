@@ -122,8 +122,8 @@ async def fit_places(session: RunSession, config: ModelConfig, data: Panel) -> P
         failed = replace(artifact_of(left, "training_workspace"), level=0, status="failed")
         session.produced("failed_workspace", failed)
     log = get_run_logger()
-    fitted = len(done.trained) - done.reused
-    log.info("Fitted %s for %d places; reused %d from before", session.model.name, fitted, done.reused)
+    told = (session.model.name, len(done.trained) - done.reused, len(data.locations), done.reused)
+    log.info("Fitted %s for %d of %d places; %d are as they were trained before", *told)
     try:
         raise_failed(done.failed, len(data.locations))
     except PlacesFailed:

@@ -149,9 +149,9 @@ def _facts(run: RunFact) -> list[tuple[str, Rows]]:
         ]
     made = [(edge.role, f"{edge.artifact.id}\n{edge.artifact.digest}") for edge in run.outputs]
     model = run.find_output("model")
-    about = list(leaves(model.metadata.get("about") or {})) if model is not None else []
+    said = list(leaves(model.metadata.get("about") or {})) if model is not None else []
     return [
-        ("About the model", about),
+        ("About the model", said),
         ("Data", data),
         ("Config", config),
         ("Parameters", given),

@@ -52,7 +52,14 @@ class Learner(BaseModelRunner):
 
 
 def make(name, runner):
-    return Model(name=name, config=PlacedConfig, runner=runner, required_covariates=["rainfall"], per_place=True)
+    return Model(
+        name=name,
+        config=PlacedConfig,
+        runner=runner,
+        required_covariates=["rainfall"],
+        per_place=True,
+        metadata={"author": "An office"},
+    )
 
 
 script = f"{shlex.quote(sys.executable)} -S -E place_script.py"
