@@ -37,18 +37,14 @@ DEFAULT_POOL = "forecasts"
 # `limits apply`, it waits for the other deployments that train the model as well.
 ONE_AT_A_TIME = {"limit": 1, "collision_strategy": "ENQUEUE"}
 _PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]+@")
-_INPUTS = {
-    "train": ("data", "geo"),
-    "retrain": ("data", "geo"),
-    "predict": ("historic", "future", "geo"),
-    "backtest": ("data", "geo"),
-}
-_NEEDED = {"train": ("data",), "retrain": ("data",), "predict": ("historic", "future"), "backtest": ("data",)}
+_TRAINING = ("data", "geo")
+_INPUTS = {"train": _TRAINING, "retrain": _TRAINING, "backtest": _TRAINING, "predict": ("historic", "future", "geo")}
+_NEEDED = {"train": ("data",), "retrain": ("data",), "backtest": ("data",), "predict": ("historic", "future")}
 _DESCRIPTIONS = {
     "train": "Train {name}.",
     "retrain": "Train {name} again when its data, config or code is new.",
+    "backtest": "Say how good {name} is: forecasts from past origins, scored with what came after.",
     "predict": "Predict with the newest trained {name}.",
-    "backtest": "Forecast with {name} from past origins, and score that.",
 }
 
 

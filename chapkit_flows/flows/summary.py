@@ -42,6 +42,9 @@ _ROLES = {
 # Where the pages of both UIs begin, seen from one of an artifact or a run. By this a link stays in the UI that one is
 # in, and works where people reach the server under another name than workers do.
 _UI = "../.."
+_ALL_PLACES = (
+    "All of them are in the table that the command above downloads, and in the page of `chapkit-flows report`."
+)
 _MOST_ROWS = 20  # of a table that is open when the page is
 
 
@@ -141,6 +144,7 @@ def summarise(run: RunFact, *, parent: RunFact | None = None, forecast: Forecast
     parts = [f"## {run.model}: {'trained' if made.role == 'model' else 'predicted'}", next_step(run, made.role)]
     if forecast is not None:
         parts += _forecast_parts(forecast)
+    parts += _model_parts(run, made)
     return "\n\n".join([*parts, *origin_parts(run, made.role, parent)])
 
 
@@ -174,6 +178,19 @@ def next_step(run: RunFact, role: str) -> str:
     )
 
 
+def _model_parts(run: RunFact, made: Edge) -> list[str]:
+    """Of a trained model: for which places, if it is trained for each, and what its author says about it."""
+    facts, parts = made.artifact.metadata, []
+    if made.role == "model" and "trained_places" in facts:
+        places, reused = len(facts["trained_places"]), int(run.metrics.get("reused_places", 0))
+        told = f"{places - reused} trained in this run, {reused} unchanged since they were trained before"
+        parts.append(f"One model for each of {places} places: {told}.")
+    if made.role == "model" and facts.get("about"):
+        rows = [[plain(str(name)), plain(one_line(str(value)))] for name, value in facts["about"].items()]
+        parts += ["### About the model", table(("What", "Which"), rows)]
+    return parts
+
+
 def _forecast_parts(forecast: Forecast) -> list[str]:
     """The picture, and the numbers behind it: folded away if they are many."""
     shown = forecast.numbers["location"].nunique()
@@ -183,6 +200,7 @@ def _forecast_parts(forecast: Forecast) -> list[str]:
     head, rows = _numbers(forecast)
     return [
         f"![Forecast{which} by place: {what}](data:image/png;base64,{encoded})",
+        *([f"Shown: {which.removeprefix(' of ')}. {_ALL_PLACES}"] if which else []),
         folded(f"Forecast{which} in numbers: {len(rows)} rows", html_table(head, rows))
         if len(rows) > _MOST_ROWS
         else table(head, [[plain(cell) for cell in row] for row in rows]),

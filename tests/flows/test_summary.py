@@ -189,9 +189,9 @@ def test_prediction_shows_numbers(prediction: RunFact) -> None:
 
 def test_many_numbers_are_folded_away(prediction: RunFact) -> None:
     """More than 20 rows open on a click, and say of how many places they are."""
-    (block,) = [
-        part for part in summarise(prediction, forecast=_forecast(30, 12)).split("\n\n") if "in numbers" in part
-    ]
+    text = summarise(prediction, forecast=_forecast(30, 12))
+    (block,) = [part for part in text.split("\n\n") if "in numbers" in part]
+    assert "Shown: the first 12 of 30 places. All of them are in the table that the command above downloads" in text
     assert block.startswith("<details><summary>Forecast of the first 12 of 30 places in numbers: 24 rows</summary>")
     assert "<td>place|11</td><td>2020-02</td><td>12.3</td><td>0.00123 to 12346</td>" in block
 
