@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from prefect import Flow
 from prefect.settings import get_current_settings
+from prefect.task_runners import TaskRunner
 
 from chapkit_flows.configs.block import ModelConfig
 from chapkit_flows.errors import InvalidModel
@@ -21,18 +22,23 @@ from chapkit_flows.flows.results import (
     PredictResult,
     RetrainResult,
     ScoreResult,
+    SweepResult,
     TrainResult,
     ValidateResult,
 )
 from chapkit_flows.flows.retrain import retrain
-from chapkit_flows.flows.runners import make_task_runner
+from chapkit_flows.flows.runners import choose_runner, make_task_runner
 from chapkit_flows.flows.score import score
+from chapkit_flows.flows.searches import SweepPlan
 from chapkit_flows.flows.settle import settle_after
+from chapkit_flows.flows.sweep import sweep
 from chapkit_flows.flows.train import train
 from chapkit_flows.flows.validate import validate
 from chapkit_flows.models.contract import ModelContract
+from chapkit_flows.settings import TaskRunnerKind
 
 _DEFAULT_PLAN = BacktestPlan()
+_MODEL = "chapkit_flows_model"
 
 
 class ModelFlow(Flow[..., Any]):
@@ -100,7 +106,10 @@ class Model(ModelContract):
             """
             return await train(self, config, data, geo, prediction_periods)
 
-        return self._flow("train", train_flow, config=self.config)
+        flow = self._flow("train", train_flow, config=self.config)
+        if self.per_place:
+            flow.task_runner = self.task_runner()
+        return flow
 
     @cached_property
     def retrain(self) -> ModelFlow:
@@ -129,7 +138,7 @@ class Model(ModelContract):
             return cast(RetrainResult, done)
 
         flow = self._flow("retrain", retrain_flow, config=self.config, gate=RetrainGate | None)
-        flow.task_runner = make_task_runner(self.entrypoint)
+        flow.task_runner = self.task_runner()
         return flow
 
     @cached_property
@@ -171,7 +180,35 @@ class Model(ModelContract):
             return await backtest(self, config, data, geo, plan=plan)
 
         flow = self._flow("backtest", backtest_flow, config=self.config, plan=BacktestPlan)
-        flow.task_runner = make_task_runner(self.entrypoint)
+        flow.task_runner = self.task_runner()
+        return flow
+
+    @cached_property
+    def sweep(self) -> ModelFlow:
+        """The flow `(config, data, search, geo=None, plan=BacktestPlan())`; search and plan may be mappings."""
+
+        async def sweep_flow(
+            config: ModelConfig,
+            data: str,
+            search: SweepPlan,
+            geo: str | None = None,
+            plan: BacktestPlan = _DEFAULT_PLAN,
+        ) -> SweepResult:
+            """Backtest many configs, or several models, on the same folds, and say which is the best.
+
+            Args:
+                config: The settings in which values are changed. Left blank in the form of a deployment: those it was
+                    deployed with.
+                data: Where the data is, with the truth: a path, any fsspec URL, or artifact://ID. CSV or Parquet.
+                search: Which values to try, and under which name the trials are found again.
+                geo: Where the polygons are, as GeoJSON.
+                plan: From which origins to forecast, how far ahead, and what the models may learn. No pictures are
+                    drawn.
+            """
+            return await sweep(self, config, (data, geo), search=search, plan=plan)
+
+        flow = self._flow("sweep", sweep_flow, config=self.config, search=SweepPlan, plan=BacktestPlan)
+        flow.task_runner = self.task_runner()
         return flow
 
     @cached_property
@@ -220,6 +257,23 @@ class Model(ModelContract):
 
         return self._flow("validate", validate_flow, config=self.config | None)
 
+    def task_runner(
+        self, kind: TaskRunnerKind | None = None, *, workers: int | None = None, address: str | None = None
+    ) -> TaskRunner[Any]:
+        """Where folds run, for `rain.backtest.with_options(task_runner=rain.task_runner("dask", workers=4))`.
+
+        Args:
+            kind: threads, processes, dask or ray; default: as the settings say.
+            workers: How many folds run at the same time, each on one processor; default: as the settings say.
+            address: Of a running Dask or Ray cluster; default: as the settings say for this kind, else a cluster that
+                starts and ends with the flow.
+
+        Raises:
+            InvalidSetting: It needs an extra that is not installed, or a value does not fit.
+        """
+        settings = choose_runner(kind, workers=workers, address=address)
+        return make_task_runner(self.entrypoint, settings, hints=self.hints)
+
     def _flow(self, name: str, function: Callable[..., Coroutine[Any, Any, Any]], **types: Any) -> ModelFlow:
         """Make a Prefect flow that says it stands in the user's file, and takes the user's config class.
 
@@ -227,6 +281,7 @@ class Model(ModelContract):
         `.to_deployment` find the flow again by module and qualified name.
         """
         function.__annotations__ |= types
+        function.__dict__[_MODEL] = self.name
         function.__name__ = name
         function.__module__ = str(self.definition.namespace.get("__name__", function.__module__))
         function.__qualname__ = f"{self.definition.name_of(self) or self.name}.{name}"
@@ -242,3 +297,9 @@ class Model(ModelContract):
             # through clients of their own: a fifth of the time of a small run.
             result_storage=get_current_settings().results.local_storage_path,
         )
+
+
+def model_of(flow: Flow[..., Any]) -> str | None:
+    """The name of the model whose flow it is, whatever the flow is called now; None if it is no model's."""
+    name: str | None = vars(flow.fn).get(_MODEL)
+    return name

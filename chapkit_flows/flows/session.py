@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from types import TracebackType
 from typing import Any, Self
@@ -184,8 +184,12 @@ class RunSession:
 
         with fails:
             self._write_manifests(outcome)
-        self.fact = finish(self.resources.database, self.fact.id, outcome, keep=keep)
+        self.fact = self._finish(outcome, keep)
         return self.fact
+
+    def _finish(self, outcome: Outcome, keep: Callable[[RunFact], None]) -> RunFact:
+        """Record the run; `keep` writes its manifest, before that counts."""
+        return finish(self.resources.database, self.fact.id, outcome, keep=keep)
 
     def _write_manifests(self, outcome: Outcome) -> None:
         if self._new_entry is not None:

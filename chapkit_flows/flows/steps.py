@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import tempfile
 import time
@@ -34,7 +35,14 @@ from chapkit_flows.errors import (
     ValidationFailed,
 )
 from chapkit_flows.evaluation.charts import forecast_spec, quantile_table, render_png
-from chapkit_flows.flows.check import Loaded, check_prediction, check_training, errors_first, has_errors
+from chapkit_flows.flows.check import (
+    Loaded,
+    check_prediction,
+    check_trained_places,
+    check_training,
+    errors_first,
+    has_errors,
+)
 from chapkit_flows.flows.ingest import UNREADABLE, fetch, keep, parse_geo, parse_table, unreadable
 from chapkit_flows.flows.predictions import read_predictions
 from chapkit_flows.flows.progress import showing_progress
@@ -50,7 +58,7 @@ from chapkit_flows.models.runner import BaseModelRunner, Geo, initialised, settl
 from chapkit_flows.models.shell import ShellPrediction
 from chapkit_flows.models.worker import run_apart, run_in_worker
 from chapkit_flows.models.workspace import Workspace
-from chapkit_flows.refs import ArtifactRef, Diagnostic, Kind, new_id
+from chapkit_flows.refs import ArtifactRef, Diagnostic, Kind, canonical_json, new_id
 from chapkit_flows.settings import ChapkitFlowsSettings
 
 P = ParamSpec("P")
@@ -167,6 +175,8 @@ async def validate_prediction(
         ValidationFailed: There are errors; they are shown as a table in the Prefect UI.
     """
     findings = await prediction_findings(session.model, config, historic, future, geo, asked=asked)
+    used = next(edge.artifact for edge in session.inputs if edge.role == "model")
+    findings = errors_first([*findings, *check_trained_places(used, future.panel)])
     await _stop_on_errors(session.model, findings)
     assert historic.panel is not None
     assert future.panel is not None
@@ -259,6 +269,8 @@ async def store_model(session: RunSession, trained: Any, config: ModelConfig, da
         "prediction_periods": config.prediction_periods,
         "trained_on": data.profile(),
     }
+    if session.model.metadata:
+        facts["about"] = json.loads(canonical_json(session.model.metadata))  # whatever has no JSON becomes text
     artifact = await run_apart(
         _store,
         session,
@@ -347,7 +359,7 @@ async def store_prediction(
     facts = {"model": session.model.name} | {
         name: value for name, value in future.profile().items() if name in ("rows", "places", "first", "last")
     }
-    facts["columns"] = len(predictions.columns) - 2
+    facts |= {"columns": len(predictions.columns) - 2, "target": session.model.target}
     put = partial(_store, session)
     session.produced("prediction", await run_apart(put, predictions, kind="prediction", metadata=facts))
     if workspace is not None:
