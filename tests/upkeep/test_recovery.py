@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,7 +21,7 @@ from chapkit_flows.configs.versions import config_version
 from chapkit_flows.errors import ChapkitFlowsError
 from chapkit_flows.flows.config_history import record_config
 from chapkit_flows.lineage import record
-from chapkit_flows.lineage.annotations import load_tags
+from chapkit_flows.lineage.annotations import history, load_tags
 from chapkit_flows.lineage.assignments import Decision
 from chapkit_flows.lineage.configs import config_history
 from chapkit_flows.lineage.deletions import in_trash, record_deletions
@@ -215,8 +217,13 @@ def test_two_writers_of_one_registry(world: World, tmp_path: Path) -> None:
 def test_two_writers_of_one_history(world: World, tmp_path: Path) -> None:
     """What is said of a run while another writer writes what was said before is in the manifests too."""
     run = world.train()
-    paused = Interrupted(world.resources.store, lambda: add_note(world.resources, run.id, "the second", by="bo"))
-    add_note(replace(world.resources, store=cast(Store, paused)), run.id, "the first", by="ana")
+    with ThreadPoolExecutor(1) as pool:
+        second = partial(
+            pool.submit, add_note, world.resources, run.id, "the second", by="bo"
+        )  # it waits for the first
+        paused = Interrupted(world.resources.store, second)
+        add_note(replace(world.resources, store=cast(Store, paused)), run.id, "the first", by="ana")
+    assert ["the first", "the second"] == [said.text for said in history(world.resources.database, run.id)]
     _, lines = rebuilt(world.resources, tmp_path)
     assert sorted(dump(world.resources.database)) == sorted(lines)
 
