@@ -10,6 +10,7 @@ import html
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlparse
 
@@ -18,7 +19,7 @@ from prefect.artifacts import acreate_markdown_artifact, acreate_table_artifact
 from prefect.settings import PREFECT_UI_URL
 
 from chapkit_flows.flows.markdown import code, digits, folded, html_table, one_line, plain, table
-from chapkit_flows.lineage.facts import Edge, RunFact
+from chapkit_flows.lineage.facts import Edge, Newer, RunFact
 from chapkit_flows.refs import ArtifactRef, CodeVersion, ConfigRef, Diagnostic
 
 _ROLES = {
@@ -46,6 +47,7 @@ _ALL_PLACES = (
     "All of them are in the table that the command above downloads, and in the page of `chapkit-flows report`."
 )
 _MOST_ROWS = 20  # of a table that is open when the page is
+NOTHING_STALE: Mapping[str, Sequence[Newer]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -65,14 +67,21 @@ class Forecast:
     is_point: bool
 
 
-async def publish_summary(run: RunFact, *, parent: RunFact | None = None, forecast: Forecast | None = None) -> None:
+async def publish_summary(
+    run: RunFact,
+    *,
+    parent: RunFact | None = None,
+    forecast: Forecast | None = None,
+    stale: Mapping[str, Sequence[Newer]] = NOTHING_STALE,
+) -> None:
     """Publish a markdown artifact: what was made, what from, and how to go on.
 
     Args:
         parent: The training run behind a prediction.
+        stale: Why inputs are stale, by their ids.
     """
     await acreate_markdown_artifact(
-        markdown=summarise(run, parent=parent, forecast=forecast),
+        markdown=summarise(run, parent=parent, forecast=forecast, stale=stale),
         key=artifact_key(run.model, run.flow),
         description=f"What this {run.flow} run made, and from what",
     )
@@ -138,10 +147,17 @@ def artifact_key(model: str, what: str) -> str:
     return f"{model}-{what}".replace("_", "-")
 
 
-def summarise(run: RunFact, *, parent: RunFact | None = None, forecast: Forecast | None = None) -> str:
+def summarise(
+    run: RunFact,
+    *,
+    parent: RunFact | None = None,
+    forecast: Forecast | None = None,
+    stale: Mapping[str, Sequence[Newer]] = NOTHING_STALE,
+) -> str:
     """The markdown of a run's summary."""
     made = next(edge for edge in run.outputs if edge.role in ("model", "prediction"))
-    parts = [f"## {run.model}: {'trained' if made.role == 'model' else 'predicted'}", next_step(run, made.role)]
+    parts = [f"## {run.model}: {'trained' if made.role == 'model' else 'predicted'}", *_stale_lines(run, stale)]
+    parts.append(next_step(run, made.role))
     if forecast is not None:
         parts += _forecast_parts(forecast)
     parts += _model_parts(run, made)
@@ -155,6 +171,16 @@ def origin_parts(run: RunFact, role: str, parent: RunFact | None = None) -> list
     parts += ["### Lineage", "\n".join(_lineage_list(run, made, parent))]
     drawing = f'<pre lang="mermaid"><code class="language-mermaid">{html.escape(_diagram(run, parent))}</code></pre>'
     return [*parts, folded("Diagram (drawn by Prefect's V2 UI only)", drawing), _packages(run)]
+
+
+def _stale_lines(run: RunFact, stale: Mapping[str, Sequence[Newer]]) -> list[str]:
+    """Which inputs were stale when the run ended, each as a paragraph."""
+    return [
+        f"**Stale:** {_role(edge).lower()} `{edge.artifact.id}`. {code(newer.uri)} has brought newer data, "
+        f"`{newer.newer}`, on {newer.read_at:%Y-%m-%d %H:%M} UTC."
+        for edge in run.inputs
+        for newer in stale.get(edge.artifact.id, ())
+    ]
 
 
 def next_step(run: RunFact, role: str) -> str:

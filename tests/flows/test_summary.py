@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pandas as pd
@@ -10,7 +11,7 @@ import pytest
 from prefect.settings import PREFECT_UI_URL, temporary_settings
 
 from chapkit_flows.flows.summary import Forecast, describe_diagnostics, diagnostic_rows, summarise
-from chapkit_flows.lineage.facts import Edge, RunFact
+from chapkit_flows.lineage.facts import Edge, Newer, RunFact
 from chapkit_flows.refs import ArtifactRef, CodeVersion, ConfigRef, Diagnostic, digest_of
 
 UI = "http://prefect.example:4200"
@@ -168,6 +169,17 @@ def test_names_of_runs_are_no_markup(training: RunFact) -> None:
     with temporary_settings({PREFECT_UI_URL: UI}):
         text = summarise(replace(training, flow_run_name="a_b](c) <d>"))
     assert r"[a_b\](c) \<d\>](../../runs/flow-run/of-train)" in text
+
+
+def test_stale_input_is_named_first(prediction: RunFact) -> None:
+    """An input that is stale is named under the title, with what has become newer, as no markup."""
+    moment = datetime(2026, 1, 31, 12, tzinfo=UTC)
+    newer = Newer(uri="s3://b/a|b_`c.csv", dataset=DATA.artifact.id, newer="01JD3Q0Z8V6Y3N5W2T7R9K4M1H", read_at=moment)
+    title, line, *_ = summarise(prediction, stale={MODEL: [newer]}).split("\n\n")
+    assert "## rain: predicted" == title
+    assert line.startswith(f"**Stale:** trained model `{MODEL}`. `` s3://b/a|b_`c.csv `` has brought newer data, ")
+    assert line.endswith("`01JD3Q0Z8V6Y3N5W2T7R9K4M1H`, on 2026-01-31 12:00 UTC.")
+    assert "**Stale:**" not in summarise(prediction)
 
 
 def test_training_says_how_to_predict(training: RunFact) -> None:
