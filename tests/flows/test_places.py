@@ -206,6 +206,20 @@ def test_other_processes_train(
     assert [f"train {place}" for place in places] == calls()
 
 
+def test_killed_process_loses_no_finished_place(
+    tmp_path: Path, calls: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the kill of a process its chunk goes on where it was: what was trained in it is not trained again."""
+    training = write_tables(tmp_path / "tables", places=8)["training"]
+    places = sorted(pd.read_csv(training)["location"].unique())
+    monkeypatch.setenv("KILL_AT", places[7])
+    monkeypatch.setenv("KILLED", str(tmp_path / "killed"))
+    model = find("placed_function")
+    train = model.train.with_options(task_runner=model.task_runner("processes", workers=1))
+    train(model.config(), str(training))
+    assert sorted([f"train {place}" for place in places] + [f"train {places[7]}"]) == calls()
+
+
 @pytest.mark.parametrize("kind", ["placed_function", "placed_shell"])
 @pytest.mark.parametrize("strategy", ["refit", "train_once"])
 def test_backtest(kind: str, strategy: str, tables: dict[str, Path], calls: Callable[[], list[str]]) -> None:
