@@ -41,7 +41,7 @@ from chapkit_flows.refs import ArtifactRef
 from chapkit_flows.resources import Resources, open_facts, open_resources
 
 _LOOKED_THROUGH = 200  # runs, to name models
-_AS_CSV = ("prediction", "dataset")
+_AS_CSV = ("prediction", "dataset", "metrics")
 _SUFFIXES = {
     "text/csv": ".csv",
     "application/vnd.apache.parquet": ".parquet",

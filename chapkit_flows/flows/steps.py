@@ -50,7 +50,8 @@ from chapkit_flows.flows.secrets import describe_failure, log_masked
 from chapkit_flows.flows.session import RunSession
 from chapkit_flows.flows.summary import Forecast, profile_line, publish_diagnostics, publish_summary, short
 from chapkit_flows.flows.training import Training, load_training
-from chapkit_flows.lineage.facts import RunFact
+from chapkit_flows.lineage.facts import Newer, RunFact
+from chapkit_flows.lineage.staleness import stale_reasons
 from chapkit_flows.models.contract import ModelContract
 from chapkit_flows.models.masking import Mask
 from chapkit_flows.models.runner import BaseModelRunner, Geo, initialised, settle
@@ -385,7 +386,15 @@ async def record(session: RunSession) -> RunFact:
 @step("publish the summary", retries=2, retry_delay_seconds=2)
 async def publish(session: RunSession, *, parent: RunFact | None = None, forecast: Forecast | None = None) -> None:
     """Show in the Prefect UI what was made from what."""
-    await publish_summary(session.fact, parent=parent, forecast=forecast)
+    stale = await asyncio.to_thread(_stale_inputs, session)
+    await publish_summary(session.fact, parent=parent, forecast=forecast, stale=stale)
+
+
+def _stale_inputs(session: RunSession) -> Mapping[str, Sequence[Newer]]:
+    """Why inputs are stale, by their ids. What the run has just read from its URI is not, and so not asked about."""
+    read = {(reading.role, reading.artifact_id) for reading in session.fact.readings}
+    given = [edge.artifact.id for edge in session.fact.inputs if (edge.role, edge.artifact.id) not in read]
+    return stale_reasons(session.resources.database, given) if given else {}
 
 
 async def call_model(
