@@ -38,6 +38,7 @@ from chapkit_flows.models.contract import ModelContract
 from chapkit_flows.settings import TaskRunnerKind
 
 _DEFAULT_PLAN = BacktestPlan()
+_MODEL = "chapkit_flows_model"
 
 
 class ModelFlow(Flow[..., Any]):
@@ -105,7 +106,10 @@ class Model(ModelContract):
             """
             return await train(self, config, data, geo, prediction_periods)
 
-        return self._flow("train", train_flow, config=self.config)
+        flow = self._flow("train", train_flow, config=self.config)
+        if self.per_place:
+            flow.task_runner = self.task_runner()
+        return flow
 
     @cached_property
     def retrain(self) -> ModelFlow:
@@ -277,6 +281,7 @@ class Model(ModelContract):
         `.to_deployment` find the flow again by module and qualified name.
         """
         function.__annotations__ |= types
+        function.__dict__[_MODEL] = self.name
         function.__name__ = name
         function.__module__ = str(self.definition.namespace.get("__name__", function.__module__))
         function.__qualname__ = f"{self.definition.name_of(self) or self.name}.{name}"
@@ -292,3 +297,9 @@ class Model(ModelContract):
             # through clients of their own: a fifth of the time of a small run.
             result_storage=get_current_settings().results.local_storage_path,
         )
+
+
+def model_of(flow: Flow[..., Any]) -> str | None:
+    """The name of the model whose flow it is, whatever the flow is called now; None if it is no model's."""
+    name: str | None = vars(flow.fn).get(_MODEL)
+    return name
