@@ -29,6 +29,7 @@ from chapkit_flows.flows.evaluations import publish_backtest
 from chapkit_flows.flows.folds import (
     FoldForecast,
     FoldOrder,
+    FoldSources,
     find_fit,
     find_forecast,
     fit_for_folds,
@@ -41,6 +42,7 @@ from chapkit_flows.flows.runners import is_here
 from chapkit_flows.flows.secrets import with_secrets
 from chapkit_flows.flows.session import RunSession
 from chapkit_flows.flows.skill import BASELINES, Baseline, score_baselines
+from chapkit_flows.flows.vintages import VintagePlan, find_known, keep_optimism, load_series
 from chapkit_flows.lineage.facts import RunFact
 from chapkit_flows.models.contract import ModelContract
 from chapkit_flows.refs import ArtifactRef, Diagnostic, new_id
@@ -90,24 +92,53 @@ class BacktestPlan(BaseModel):
         )
 
 
+def check_vintage_plan(plan: BacktestPlan, vintages: VintagePlan) -> None:
+    """See that a backtest can be done with nothing but what was known.
+
+    Raises:
+        EvaluationError: A number of days is negative; or the covariates are to be those that were observed later.
+    """
+    vintages.check()
+    if plan.covariates == "observed":
+        raise EvaluationError(
+            "With vintages a forecast may use only what was known at its origin, and the covariates that were observed "
+            "later were not. Use climatology or persistence."
+        )
+
+
 async def backtest(
-    model: ModelContract, config: ModelConfig, data: str, geo: str | None = None, *, plan: BacktestPlan
+    model: ModelContract,
+    config: ModelConfig,
+    data: str,
+    geo: str | None = None,
+    *,
+    plan: BacktestPlan,
+    vintages: VintagePlan | None = None,
 ) -> BacktestResult:
     """Load and fingerprint the data, validate, forecast each fold, score, record, publish."""
     horizon = resolve_horizon(config, plan.periods)
     cuts = plan.cut(horizon)
+    if vintages is not None:
+        check_vintage_plan(plan, vintages)
     parameters = {"data": data, "geo": geo, **plan.model_dump(mode="json"), "periods": horizon}
+    parameters["vintages"] = vintages and vintages.model_dump(mode="json")
     async with RunSession(model, "backtest", parameters, config=config) as run:
         if not run.done:
             settings = with_horizon(config, horizon)
             revealed = await with_secrets(model.name, settings)
-            table = await steps.load_data(run, data, role="data", config=settings)
+            series = await load_series(run, data, config=settings) if vintages is not None else None
+            table = series.latest if series else await steps.load_data(run, data, role="data", config=settings)
             polygons = await steps.load_geo(run, geo) if geo else None
             panel = await steps.validate_training(run, revealed, table, polygons)
             splits = await check_backtest(run, cuts, plan.strategy, panel)
-            forecasts = await forecast_folds(run, settings, plan, splits)
-            await score_folds(run, panel, splits, forecasts)
-            await score_baselines(run, horizon, (panel, splits), plan.baselines)
+            known = await find_known(run, series, panel, splits, plan=vintages) if series and vintages else None
+            truth, sources = (known.truth, known.sources) if known else (panel, None)
+            forecasts = await forecast_folds(run, settings, plan, splits, sources)
+            await score_folds(run, truth, splits, forecasts)
+            if known is not None:
+                revised = await forecast_folds(run, settings, plan, splits, known.revised)
+                await keep_optimism(run, known, *await asyncio.to_thread(score_all, run, truth, revised))
+            await score_baselines(run, horizon, (truth, splits), plan.baselines, sources)
             if plan.pictures:
                 await draw_pictures(run, panel, polygons)
             await steps.record(run)
@@ -137,7 +168,11 @@ async def check_backtest(session: RunSession, cuts: SplitPlan, strategy: Strateg
 
 
 async def forecast_folds(
-    session: RunSession, config: ModelConfig, plan: BacktestPlan, splits: Sequence[Split]
+    session: RunSession,
+    config: ModelConfig,
+    plan: BacktestPlan,
+    splits: Sequence[Split],
+    sources: FoldSources | None = None,
 ) -> list[FoldForecast | ChapkitFlowsError]:
     """Have each fold done by the flow's task runner; a fold that fails is an error in its place.
 
@@ -145,6 +180,8 @@ async def forecast_folds(
         BacktestFailed: No fold could be done.
     """
     orders = [_order(session, config, plan, split) for split in splits]
+    if sources is not None:
+        orders = [sources.of(order) for order in orders]
     # Task runners are spoken to in blocking calls.
     done = await asyncio.to_thread(_forecast_all, session.resources.store, orders, plan.strategy)
     if all(isinstance(one, ChapkitFlowsError) for one in done):
@@ -295,6 +332,8 @@ def _result(run: RunFact) -> BacktestResult:
     metrics = dict(run.metrics)
     counts = {name: int(metrics.pop(name, 0)) for name in _COUNTS}
     metrics.pop("model_seconds", None)
+    revised = run.find_output("revised_scores")
+    told = {} if revised is None else {name: revised.metadata[name] for name in ("known", "optimism")}
     return BacktestResult(
         run_id=run.id,
         status=run.status,
@@ -306,4 +345,5 @@ def _result(run: RunFact) -> BacktestResult:
             "reused": counts["reused_folds"],
             "failed": counts["failed_folds"],
         },
+        vintages=told or None,
     )

@@ -10,6 +10,7 @@ from prefect.artifacts import acreate_markdown_artifact
 
 from chapkit_flows.evaluation.metrics import METRICS
 from chapkit_flows.evaluation.scores import summarise
+from chapkit_flows.evaluation.vintages import known_table, optimism_table
 from chapkit_flows.flows.markdown import digits, folded, html_table, plain, table
 from chapkit_flows.flows.pictures import PICTURES, Shown
 from chapkit_flows.flows.skill import skills_of
@@ -41,7 +42,7 @@ def describe_backtest(run: RunFact, shown: Shown) -> str:
     )
     if excluded:
         lead += f" {excluded} of {len(scores)} forecasts have no truth and are not scored."
-    parts = [f"## {run.model}: backtest", lead, _overall(scores)]
+    parts = [f"## {run.model}: backtest", lead, _overall(scores), *_vintages(run)]
     if failed:
         rows = [[plain(origin), plain(reason)] for origin, reason in failed.items()]
         parts += [f"### {len(failed)} folds failed", table(("Origin", "Why"), rows)]
@@ -58,6 +59,26 @@ def describe_backtest(run: RunFact, shown: Shown) -> str:
         folded(f"By place: {len(rows)}", html_table(head, [[html.unescape(cell) for cell in row] for row in rows]))
     )
     return "\n\n".join([*parts, "### Made from", facts_table(run, None)])
+
+
+def _vintages(run: RunFact) -> list[str]:
+    """What was known at each origin, and how much better revised data would have looked."""
+    revised = run.find_output("revised_scores")
+    if revised is None:
+        return []
+    plan = run.parameters["vintages"]
+    lag = plan["truth_lag_days"]
+    truth = "what is known now" if lag is None else f"what was known {lag} days after the end of each period"
+    optimism, known = optimism_table(revised.metadata["optimism"]), known_table(revised.metadata["known"])
+    return [
+        "### How optimistic revised data are",
+        f"Each forecast used only what was known {plan['delay_days']} days after the end of its origin; all scores above "
+        f"are of these. The same folds on revised data, as known now, look better by the optimism. The truth of both is "
+        f"{truth}.",
+        table(optimism[0], [[plain(text) for text in row] for row in optimism[1]]),
+        "### What was known at each origin",
+        table(known[0], [[plain(text) for text in row] for row in known[1]]),
+    ]
 
 
 async def publish_scores(run: RunFact, scores: pd.DataFrame | None) -> None:

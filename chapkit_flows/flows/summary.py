@@ -24,6 +24,8 @@ _ROLES = {
     "data": "Training data",
     "historic": "Historic data",
     "future": "Future data",
+    "vintage": "Known at an origin",
+    "revised": "Known now",
     "geo": "Polygons",
     "model": "Trained model",
     "prediction": "Prediction",

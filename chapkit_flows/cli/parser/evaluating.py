@@ -21,6 +21,21 @@ def add_evaluating(commands: Commands) -> None:
         ("--window", ("expanding", "sliding"), "of the periods to learn from"),
     ):
         backtest.add_argument(option, choices=choices, default=choices[0], help=f"{text}; default: %(default)s")
+    backtest.add_argument(
+        "--vintages",
+        action="store_true",
+        help="use at each origin only what was known then: by the column known_at, issue or as_of of --data, else by "
+        "what earlier runs have read there; tells how much better revised data look",
+    )
+    backtest.add_argument(
+        "--delay", metavar="DAYS", type=int, help="days from the end of the origin to the forecast; default: 0"
+    )
+    backtest.add_argument(
+        "--truth-lag",
+        metavar="DAYS",
+        type=int,
+        help="score with what was known so long after the end of a period; default: with what is known now",
+    )
     backtest.add_argument("--window-length", metavar="N", type=int, help="periods of a sliding window")
     backtest.add_argument(
         "--no-baselines", dest="baselines", action="store_false", help="do not score the baselines on the same folds"
