@@ -12,7 +12,7 @@ from chapkit_flows.cli.runs import find_model
 from chapkit_flows.cli.server import recorded_run, run_here, watched
 from chapkit_flows.errors import ChapkitFlowsError, EvaluationError, ModelNotFound
 from chapkit_flows.evaluation.metrics import METRICS
-from chapkit_flows.evaluation.vintages import known_table, optimism_table
+from chapkit_flows.evaluation.vintages import describe_plan, known_table, optimism_table
 from chapkit_flows.flows.model import Model
 from chapkit_flows.flows.skill import SKILL
 from chapkit_flows.lineage.query import latest_training, producer
@@ -100,7 +100,7 @@ def _vintage_plan(options: argparse.Namespace) -> dict[str, Any] | None:
 
 
 def _print_vintages(told: Mapping[str, Any]) -> None:
-    print_line("\nThese scores are of what was known at each origin:")
+    print_line(f"\n{describe_plan(told)}")
     print_table(*known_table(told["known"]))
     print_line("\nThe same folds on revised data, and how optimistic those are:")
     print_table(*optimism_table(told["optimism"]))

@@ -22,6 +22,9 @@ from chapkit_flows.refs import Diagnostic
 
 Role = Literal["data", "historic", "future"]
 
+KNOWN_AT = ("known_at", "issue", "as_of")
+"""The columns that say when the values of a row were known; a table has one of them. `issue` is Delphi Epidata's."""
+
 _NAMED = 3  # examples in a message
 _PLURALS: Mapping[PeriodType, str] = {"daily": "days", "weekly": "weeks", "monthly": "months", "yearly": "years"}
 
@@ -228,6 +231,11 @@ def _check_grid(panel: Panel, role: Role) -> Iterator[Diagnostic]:
             f"{role} has {_counted(len(repeated), 'row')} too many: more than one for the same place and period, "
             f"such as {names[place]!r} in {text}. Keep one row for each."
         )
+        if known_at := next((name for name in KNOWN_AT if name in panel.frame.columns), None):
+            message += (
+                f" Or does {known_at!r} say when each was known? A backtest with vintages takes them all; for the rest "
+                "keep the newest."
+            )
         yield Diagnostic.error("duplicate_rows", message, role)
     jumps = np.flatnonzero(steps > 1)
     jumps = jumps[keys[jumps + 1] // span == keys[jumps] // span]

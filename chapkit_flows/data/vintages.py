@@ -11,12 +11,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from chapkit_flows.data.panels import Role, check_panel
+from chapkit_flows.data.panels import KNOWN_AT, Role, check_panel
 from chapkit_flows.data.periods import period_end, period_start
 from chapkit_flows.refs import Diagnostic
-
-KNOWN_AT = ("known_at", "issue", "as_of")
-"""The columns that say when the values of a row were known; a table has one of them. `issue` is Delphi Epidata's."""
 
 Moments = NDArray[np.datetime64]
 

@@ -139,6 +139,22 @@ def optimism_of(
     return {name: compare(both, name, reference="vintages").rows[0] for name in known}
 
 
+def describe_plan(plan: Mapping[str, Any]) -> str:
+    """In sentences: what a forecast knew, and what it was scored with.
+
+    Args:
+        plan: `delay_days` and `truth_lag_days`.
+    """
+    delay, lag = plan["delay_days"], plan["truth_lag_days"]
+    then = f"{_days(delay)} after the last day of its origin" if delay else "on the last day of its origin"
+    truth = "what is known now" if lag is None else f"what was known {_days(lag)} after the last day of a period"
+    return f"Each forecast used only what was known {then}. The truth is {truth}."
+
+
+def _days(count: int) -> str:
+    return f"{count} day" if count == 1 else f"{count} days"
+
+
 def optimism_table(rows: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """The head and the rows of a table for people: scores as known then and now, and the optimism.
 

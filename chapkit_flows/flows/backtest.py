@@ -333,7 +333,9 @@ def _result(run: RunFact) -> BacktestResult:
     counts = {name: int(metrics.pop(name, 0)) for name in _COUNTS}
     metrics.pop("model_seconds", None)
     revised = run.find_output("revised_scores")
-    told = {} if revised is None else {name: revised.metadata[name] for name in ("known", "optimism")}
+    told = None
+    if revised is not None:
+        told = run.parameters["vintages"] | {name: revised.metadata[name] for name in ("known", "optimism")}
     return BacktestResult(
         run_id=run.id,
         status=run.status,
@@ -345,5 +347,5 @@ def _result(run: RunFact) -> BacktestResult:
             "reused": counts["reused_folds"],
             "failed": counts["failed_folds"],
         },
-        vintages=told or None,
+        vintages=told,
     )

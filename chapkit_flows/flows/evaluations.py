@@ -10,7 +10,7 @@ from prefect.artifacts import acreate_markdown_artifact
 
 from chapkit_flows.evaluation.metrics import METRICS
 from chapkit_flows.evaluation.scores import summarise
-from chapkit_flows.evaluation.vintages import known_table, optimism_table
+from chapkit_flows.evaluation.vintages import describe_plan, known_table, optimism_table
 from chapkit_flows.flows.markdown import digits, folded, html_table, plain, table
 from chapkit_flows.flows.pictures import PICTURES, Shown
 from chapkit_flows.flows.skill import skills_of
@@ -66,15 +66,11 @@ def _vintages(run: RunFact) -> list[str]:
     revised = run.find_output("revised_scores")
     if revised is None:
         return []
-    plan = run.parameters["vintages"]
-    lag = plan["truth_lag_days"]
-    truth = "what is known now" if lag is None else f"what was known {lag} days after the end of each period"
     optimism, known = optimism_table(revised.metadata["optimism"]), known_table(revised.metadata["known"])
     return [
         "### How optimistic revised data are",
-        f"Each forecast used only what was known {plan['delay_days']} days after the end of its origin; all scores above "
-        f"are of these. The same folds on revised data, as known now, look better by the optimism. The truth of both is "
-        f"{truth}.",
+        f"{describe_plan(run.parameters['vintages'])} All scores above are of these forecasts. On revised data, as "
+        "known now, the same folds look better by the optimism.",
         table(optimism[0], [[plain(text) for text in row] for row in optimism[1]]),
         "### What was known at each origin",
         table(known[0], [[plain(text) for text in row] for row in known[1]]),

@@ -296,8 +296,8 @@ async def find_known(
     for one in found.known:
         if not one.reported:
             log.warning(
-                "At %s no place had reported %s yet, the origin itself: its rows are empty. A later day is given by "
-                "delay_days.", one.known_by, one.origin,
+                "On %s no place had reported %s yet, the origin itself: its rows are empty. Give a delay, as long as "
+                "you wait for reports.", one.known_by, one.origin,
             )  # fmt: skip
     return found
 
@@ -360,9 +360,9 @@ class _Shelf:
 
 def _before_vintages(series: Series, split: Split, day: date) -> Diagnostic:
     message = (
-        f"On {day}, when the forecast from {split.origin} would have been made, nothing was known of "
-        f"{split.train_periods[0]} to {split.origin}: the first vintage is of {series.first}. Ask for fewer splits, a "
-        "smaller stride or a longer delay, or bring earlier vintages."
+        f"On {day}, when the forecast from {split.origin} would have been made, nothing was known of the periods from "
+        f"{split.train_periods[0]} on that it learns from: the first vintage is of {series.first}. Ask for fewer "
+        "splits, a smaller stride or a longer delay, or bring earlier vintages."
     )
     return Diagnostic.error("origin_before_vintages", message, "data")
 

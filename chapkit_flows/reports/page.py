@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from chapkit_flows.evaluation.metrics import METRICS
-from chapkit_flows.evaluation.vintages import known_table, optimism_table
+from chapkit_flows.evaluation.vintages import describe_plan, known_table, optimism_table
 from chapkit_flows.lineage.assignments import Assignment, ModelVersion
 from chapkit_flows.lineage.facts import RunFact
 from chapkit_flows.reports.runs import leaves
@@ -102,7 +102,7 @@ def _score_limits(trial: RunFact) -> list[str]:
         found.append(f"{trial.metrics['failed_folds']:.0f} folds of its backtest failed.")
     given = trial.parameters
     if given.get("vintages") is None:
-        found.append("Its backtest used data as known now: what was revised since makes it look better than it was.")
+        found.append("Its backtest used data as known now: where values are revised later, it looks better than it is.")
     text = f"Its scores are of {trial.metrics.get('folds', 0):.0f} folds, {given.get('periods')} periods ahead"
     found.append(f"{text}, with covariates ahead: {given.get('covariates')}.")
     return found
@@ -127,11 +127,12 @@ def _scores(content: PageContent) -> list[str]:
 def _vintages(trial: RunFact | None) -> list[str]:
     """How much better revised data would have looked, and what was known at each origin."""
     revised = trial.find_output("revised_scores") if trial is not None else None
-    if revised is None:
+    if trial is None or revised is None:
         return []
+    lead = describe_plan(trial.parameters["vintages"])
     optimism, known = optimism_table(revised.metadata["optimism"]), known_table(revised.metadata["known"])
     return [
-        _section("How optimistic revised data are (the scores above are as known then)", _grid(*optimism)),
+        _section("How optimistic revised data are", f"<p>{_text(lead)} The scores above are so.</p>{_grid(*optimism)}"),
         _section("What was known at each origin", _grid(*known)),
     ]
 
