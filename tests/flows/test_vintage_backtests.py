@@ -246,7 +246,7 @@ def test_places_that_are_gone_and_tables_of_no_use(
     scores = frame_of(recorded(result.run_id).output("scores"))
     assert {"a"} == set(scores.loc[scores["excluded"] == "", "location"])
     assert {"missing_truth"} == set(scores.loc[scores["location"] == "b", "excluded"])
-    assert "is left out of the vintages: data has 42 rows without a location" in caplog.text
+    assert "is left out of the vintages: data has 22 rows without a location" in caplog.text
 
 
 def no_column(frame: pd.DataFrame) -> pd.DataFrame:
