@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Any
 
 import pandas as pd
-from prefect.futures import PrefectFuture
 from prefect.logging import get_run_logger
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -26,6 +25,7 @@ from chapkit_flows.evaluation.splits import Split, SplitPlan, Strategy, Window, 
 from chapkit_flows.flows import steps
 from chapkit_flows.flows.check import errors_first, has_errors, resolve_horizon
 from chapkit_flows.flows.evaluations import publish_backtest
+from chapkit_flows.flows.fan_out import do_one, fan_out
 from chapkit_flows.flows.folds import (
     FoldForecast,
     FoldOrder,
@@ -42,7 +42,7 @@ from chapkit_flows.flows.runners import is_here
 from chapkit_flows.flows.secrets import with_secrets
 from chapkit_flows.flows.session import RunSession
 from chapkit_flows.flows.skill import BASELINES, Baseline, score_baselines
-from chapkit_flows.flows.vintages import VintagePlan, find_known, keep_optimism, load_series
+from chapkit_flows.flows.vintages import VintagePlan, Vintages, find_known, keep_optimism, load_series
 from chapkit_flows.lineage.facts import RunFact
 from chapkit_flows.models.contract import ModelContract
 from chapkit_flows.refs import ArtifactRef, Diagnostic, new_id
@@ -136,8 +136,7 @@ async def backtest(
             forecasts = await forecast_folds(run, settings, plan, splits, sources)
             await score_folds(run, truth, splits, forecasts)
             if known is not None:
-                revised = await forecast_folds(run, settings, plan, splits, known.revised)
-                await keep_optimism(run, known, *await asyncio.to_thread(score_all, run, truth, revised))
+                await score_revised(run, settings, plan, splits, known)
             await score_baselines(run, horizon, (truth, splits), plan.baselines, sources)
             if plan.pictures:
                 await draw_pictures(run, panel, polygons)
@@ -216,12 +215,7 @@ def _forecast_all(
     prepared: Iterable[FoldOrder | ChapkitFlowsError] = orders
     if strategy != "refit":
         prepared = _prepare(store, orders, is_update=strategy == "update")
-    # What is done already costs no task.
-    begun = [
-        (find_forecast(store, order) or forecast_fold.submit(order)) if isinstance(order, FoldOrder) else order
-        for order in prepared
-    ]
-    return [_outcome(one) if isinstance(one, PrefectFuture) else one for one in begun]
+    return fan_out(forecast_fold, prepared, lambda order: find_forecast(store, order))
 
 
 def _prepare(store: Store, orders: Sequence[FoldOrder], *, is_update: bool) -> Iterator[FoldOrder | ChapkitFlowsError]:
@@ -232,16 +226,16 @@ def _prepare(store: Store, orders: Sequence[FoldOrder], *, is_update: bool) -> I
         if trained is None or (is_update and not isinstance(trained, ChapkitFlowsError)):
             new = tuple(period for period in order.split.train_periods if period not in known)
             fit = replace(order, learn=new, trained=trained)
-            trained = find_fit(store, fit) or _outcome(fit_for_folds.submit(fit))
+            trained = _fit(store, fit)
         known |= set(order.split.train_periods)
         yield trained if isinstance(trained, ChapkitFlowsError) else replace(order, trained=trained)
 
 
-def _outcome(future: PrefectFuture[Any]) -> Any:
-    result = future.result(raise_on_failure=False)
-    if isinstance(result, BaseException) and not isinstance(result, ChapkitFlowsError):
-        return BacktestFailed(f"{type(result).__name__}: {result}")
-    return result
+def _fit(store: Store, order: FoldOrder) -> Saved | ChapkitFlowsError:
+    if (known := find_fit(store, order)) is not None:
+        return known
+    made = do_one(fit_for_folds, order)
+    return made  # noqa: RET504  # mypy would infer too wide a type
 
 
 @steps.step("score the forecasts")
@@ -254,9 +248,7 @@ async def score_folds(
         BacktestFailed: No forecast could be scored.
     """
     scores, failures = await asyncio.to_thread(score_all, session, data, forecasts)
-    failures |= {
-        split.origin: str(one) for split, one in zip(splits, forecasts, strict=True) if isinstance(one, Exception)
-    }
+    failures |= _failures(splits, forecasts)
     if not scores:
         raise BacktestFailed(f"No forecast could be scored. {next(iter(failures.values()))}")
     table = pd.concat(scores, ignore_index=True)
@@ -274,6 +266,25 @@ async def score_folds(
     )
     for origin, reason in failures.items():
         log.error("The fold from %s failed: %s", origin, reason)
+
+
+async def score_revised(
+    session: RunSession, config: ModelConfig, plan: BacktestPlan, splits: Sequence[Split], known: Vintages
+) -> None:
+    """Do the same folds on what is known now, and say how much better they look.
+
+    Raises:
+        BacktestFailed: No fold could be done.
+    """
+    get_run_logger().info("The same folds on revised data:")
+    forecasts = await forecast_folds(session, config, plan, splits, known.revised)
+    tables, failures = await asyncio.to_thread(score_all, session, known.truth, forecasts)
+    await keep_optimism(session, known, tables, failures | _failures(splits, forecasts))
+
+
+def _failures(splits: Sequence[Split], forecasts: Sequence[FoldForecast | ChapkitFlowsError]) -> dict[str, str]:
+    """Why folds could not be done, by origin."""
+    return {split.origin: str(one) for split, one in zip(splits, forecasts, strict=True) if isinstance(one, Exception)}
 
 
 def score_all(
