@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Protocol
 
@@ -122,6 +122,7 @@ class _ReadingSeries:
     session: RunSession
     required: tuple[str, ...]
     readings: tuple[tuple[datetime, ArtifactRef], ...]
+    unusable: set[str] = field(default_factory=set)
 
     @property
     def first(self) -> date:
@@ -130,9 +131,12 @@ class _ReadingSeries:
     def known_by(self, day: date) -> tuple[ArtifactRef, pd.DataFrame] | None:
         end = datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1)
         for _, artifact in reversed([one for one in self.readings if one[0] < end]):
-            frame = self._read(artifact)
-            if frame is not None:
-                return artifact, frame
+            if artifact.id not in self.unusable:
+                frame, reason = self._read(artifact)
+                if frame is not None:
+                    return artifact, frame
+                self.unusable.add(artifact.id)
+                get_run_logger().warning("The dataset %s is left out of the vintages: %s", artifact.id, reason)
         return None
 
     def settled(self, periods: Sequence[str], lag: int) -> pd.DataFrame:
@@ -143,7 +147,8 @@ class _ReadingSeries:
                 parts.append(known[1].loc[known[1]["time_period"] == period])
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=_KEYS)
 
-    def _read(self, artifact: ArtifactRef) -> pd.DataFrame | None:
+    def _read(self, artifact: ArtifactRef) -> tuple[pd.DataFrame | None, str]:
+        """The rows of a dataset; or why it is none that anybody could learn from."""
         target = self.session.model.target
         with self.session.resources.store.open(artifact.digest) as file:
             try:
@@ -151,14 +156,11 @@ class _ReadingSeries:
                     file, media_type=artifact.media_type, numeric=(*self.required, target), name=artifact.id
                 )
             except DataError as error:
-                get_run_logger().warning("The dataset %s is left out of the vintages: %s", artifact.id, error)
-                return None
+                return None, str(error)
         panel, findings = check_panel(frame, role="data", required=self.required, target=target)
         if panel is None or has_errors(findings):
-            reason = errors_first(findings)[0].message
-            get_run_logger().warning("The dataset %s is left out of the vintages: %s", artifact.id, reason)
-            return None
-        return panel.frame
+            return None, errors_first(findings)[0].message
+        return panel.frame, ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
