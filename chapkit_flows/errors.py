@@ -38,6 +38,8 @@
     │   │   ├── ModelVersionNotFound
     │   │   ├── InvalidAlias
     │   │   └── PromotionConflict
+    │   ├── ExperimentNotFound
+    │   ├── InvalidExperiment
     │   ├── DatabaseUnavailable
     │   ├── DatabaseLocked
     │   └── DatabaseTooNew
@@ -47,7 +49,8 @@
     │   ├── UnscorableForecast
     │   ├── UnknownMetric
     │   ├── WorkerLost
-    │   └── InvalidGate
+    │   ├── InvalidGate
+    │   └── InvalidSweep
     ├── UpkeepError
     │   ├── BackupNotFound
     │   └── NotEmpty
@@ -240,6 +243,14 @@ class PromotionConflict(RegistryError):
     """The alias was moved by somebody else meanwhile. Compare with its new holder and promote again."""
 
 
+class ExperimentNotFound(LineageError):
+    """There is no experiment of that name. List them with: chapkit-flows experiments list"""
+
+
+class InvalidExperiment(LineageError):
+    """The experiment cannot be begun under that name. Choose another name."""
+
+
 class DatabaseUnavailable(LineageError):
     """The lineage database cannot be reached. Check its URL, rights and free space."""
 
@@ -286,6 +297,10 @@ class WorkerLost(EvaluationError):
 
 class InvalidGate(EvaluationError):
     """The gate cannot be read. Write rules such as: better: {metric: crps, by: 0.02, p_below: 0.1}"""
+
+
+class InvalidSweep(EvaluationError):
+    """The sweep cannot be made. Correct the values, ranges or numbers that the message names."""
 
 
 class UpkeepError(ChapkitFlowsError):

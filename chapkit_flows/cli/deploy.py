@@ -21,6 +21,7 @@ from prefect.settings import PREFECT_API_URL
 from pydantic import ValidationError
 
 from chapkit_flows.cli.deployed import find_idle
+from chapkit_flows.cli.limits import share_limit
 from chapkit_flows.cli.output import print_json, print_line, say
 from chapkit_flows.cli.prefect_yaml import Entry, PrefectYaml, Schedule
 from chapkit_flows.cli.runs import find_model
@@ -32,7 +33,8 @@ from chapkit_flows.flows.model import Model
 from chapkit_flows.flows.training import LATEST
 
 DEFAULT_POOL = "forecasts"
-# A second run waits: it finds what the first has trained, and that nothing is new.
+# A second run waits: it finds what the first has trained, and that nothing is new. With --apply, and after
+# `limits apply`, it waits for the other deployments that train the model as well.
 ONE_AT_A_TIME = {"limit": 1, "collision_strategy": "ENQUEUE"}
 _PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]+@")
 _INPUTS = {"train": ("data", "geo"), "retrain": ("data", "geo"), "predict": ("historic", "future", "geo")}
@@ -63,9 +65,9 @@ def deploy(options: argparse.Namespace) -> int:
     if options.file.name != "prefect.yaml":
         command += ["--prefect-file", options.file.name]
     deployed = options.apply and not options.dry_run
-    if deployed:
-        _apply(model, command, options)
     full_name = f"{model.name}-{options.flow}/{entry.name}"
+    if deployed:
+        _apply(model, command, full_name, options)
     if options.json:
         print_json(
             {
@@ -281,8 +283,10 @@ def _pattern(document: PrefectYaml, entry: Entry) -> str:
     return entry.name if len(alone) == 1 else f"{entry.entrypoint.rpartition(':')[2]}/{entry.name}"
 
 
-def _apply(model: Model, command: list[str], options: argparse.Namespace) -> None:
-    """Deploy with Prefect's own command, from the folder of the file; the run form is to know the config type.
+def _apply(model: Model, command: list[str], full_name: str, options: argparse.Namespace) -> None:
+    """Deploy with Prefect's own command, from the folder of the file; what that does not do, do afterwards.
+
+    The run form is to know the config type, and what trains a model is to share its limit.
 
     Raises:
         InvalidDeployment: It refused; the message has what it said.
@@ -300,7 +304,14 @@ def _apply(model: Model, command: list[str], options: argparse.Namespace) -> Non
     )
     if done.returncode:
         raise InvalidDeployment(f"{shlex.join(command)} failed:\n{done.stdout.strip()}")
-    run_here(model.config.aregister_type_and_schema(), options, follow=False)
+
+    async def complete() -> None:
+        async with get_client() as client:
+            await model.config.aregister_type_and_schema(client=client)
+            if options.flow != "predict":
+                await share_limit(client, model.name, full_name)
+
+    run_here(complete(), options, follow=False)
 
 
 def _report(

@@ -61,6 +61,7 @@ class FoldOrder:
         trained: A model that is in the store already.
         is_vintage: Whether the dataset is what was known at the origin: then nothing else is looked at, and it need
             not reach the origin everywhere.
+        label: Before the name of the task, where several configs have folds.
     """
 
     model: ModelContract | str
@@ -73,6 +74,7 @@ class FoldOrder:
     covariates: FutureCovariates
     trained: Saved | None = None
     is_vintage: bool = False
+    label: str = ""
 
     def key(self, what: str) -> str:
         """The name of this piece of work: equal orders have equal names."""
@@ -131,7 +133,7 @@ class FoldForecast:
 
 @task(
     name="forecast a fold",
-    task_run_name="fold {order.split.number}: from {order.split.origin}",
+    task_run_name="{order.label}fold {order.split.number}: from {order.split.origin}",
     cache_policy=NO_CACHE,
     persist_result=False,
 )
@@ -142,7 +144,9 @@ def forecast_fold(order: FoldOrder) -> FoldForecast:
         ChapkitFlowsError: The model failed, or gave no forecast that can be scored.
     """
     done = do_fold(open_artifacts(ChapkitFlowsSettings()), order)
-    get_run_logger().info("%s the forecast from %s", "Reused" if done.reused else "Made", order.split.origin)
+    verb = "reused" if done.reused else "made"
+    text = f"{order.label}{verb} the forecast from {order.split.origin}"
+    get_run_logger().info(text[0].upper() + text[1:])
     return done
 
 
@@ -169,7 +173,7 @@ def identify(model: ModelContract, config: ModelConfig) -> dict[str, Any]:
 
 @task(
     name="fit for folds",
-    task_run_name="fit up to {order.split.origin}",
+    task_run_name="{order.label}fit up to {order.split.origin}",
     cache_policy=NO_CACHE,
     persist_result=False,
 )

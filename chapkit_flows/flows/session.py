@@ -180,11 +180,14 @@ class RunSession:
             if status == "completed":
                 raise
             written = False
-        self.fact = finish(self.resources.database, self.fact.id, outcome)
+        self.fact = self._finish(outcome)
         if written and expected != self.fact.to_dict():
             # Another run brought in the same data meanwhile, or an earlier attempt left more than this one.
             self._write_run_manifest(self.fact.to_dict())
         return self.fact
+
+    def _finish(self, outcome: Outcome) -> RunFact:
+        return finish(self.resources.database, self.fact.id, outcome)
 
     def _expect(self, outcome: Outcome) -> dict[str, Any]:
         """The run as the database will have it, if nothing else happened to its things meanwhile."""

@@ -16,6 +16,7 @@ from chapkit_flows.artifacts.store import Store
 from chapkit_flows.artifacts.trees import list_tree
 from chapkit_flows.artifacts.watching import watch, watched_pool
 from chapkit_flows.errors import BackupNotFound, DigestMismatch, ObjectMissing
+from chapkit_flows.experiments import EXPERIMENTS
 from chapkit_flows.lineage.configs import MANIFESTS
 from chapkit_flows.lineage.dump import dump, load_dump
 from chapkit_flows.refs import new_id, now
@@ -26,7 +27,7 @@ from chapkit_flows.upkeep.trash import FOLDER
 
 FORMAT = 1
 _THREADS = 4
-_COPIED = ("artifacts", "runs", MANIFESTS, REGISTRY, FOLDER, ANNOTATIONS)
+_COPIED = ("artifacts", "runs", MANIFESTS, REGISTRY, EXPERIMENTS, FOLDER, ANNOTATIONS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

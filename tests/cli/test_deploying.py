@@ -254,7 +254,7 @@ def test_refuses_file(site: Path, cli: CommandLine, content: bytes, says: str) -
 
 
 def test_applies(site: Path, pool: str, server: str, cli: CommandLine) -> None:
-    """With --apply the deployment is on the server, with its schedule and the limit of one run at a time."""
+    """With --apply a deployment has its schedule and the limit of its model, which Prefect's own command leaves."""
     options = ("--schedule", "0 6 * * 1", "--data", "data.csv", "--pool", pool, "--name", pool)
     ended = cli("deploy", "small.py:mean", *options, "--apply")
     assert 0 == ended.code, ended.err
@@ -262,13 +262,15 @@ def test_applies(site: Path, pool: str, server: str, cli: CommandLine) -> None:
         api.get("/block_types/slug/deployed-config").raise_for_status()
         made = api.get(f"/deployments/name/mean-retrain/{pool}").raise_for_status().json()
         again = cli("deploy", "small.py:mean", *options, "--apply", "--json").json
+        bare = subprocess.run([sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"], check=False)
+        assert 0 == bare.returncode
         twice = api.get(f"/deployments/name/mean-retrain/{pool}").raise_for_status().json()
         api.delete(f"/deployments/{made['id']}").raise_for_status()
     assert (pool, "0 6 * * 1") == (made["work_pool_name"], made["schedules"][0]["schedule"]["cron"])
-    assert (1, "ENQUEUE") == (
-        made["global_concurrency_limit"]["limit"],
-        made["concurrency_options"]["collision_strategy"],
-    )
+    for one in (made, twice):
+        limit = one["global_concurrency_limit"]
+        assert ("chapkit-train-mean", 1) == (limit["name"], limit["limit"])
+        assert "ENQUEUE" == one["concurrency_options"]["collision_strategy"]
     assert (True, 1) == (again["deployed"], len(twice["schedules"]))
 
 
