@@ -17,7 +17,8 @@
     │   ├── ModelNotFound
     │   ├── InvalidModel
     │   ├── RunnerFailed
-    │   │   └── ScriptFailed
+    │   │   ├── ScriptFailed
+    │   │   └── PlacesFailed
     │   └── InvalidPrediction
     ├── ValidationFailed
     │   └── GateFailed
@@ -66,7 +67,7 @@ message. The command line prints the message alone and exits with `exit_code`.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
@@ -153,6 +154,14 @@ class ScriptFailed(RunnerFailed):
 
     def __init__(self, message: str = "", *, workspace: Any = None) -> None:
         self.workspace = workspace
+        super().__init__(message)
+
+
+class PlacesFailed(RunnerFailed):
+    """A model that is trained for each place could not be trained for some. Correct their data, or leave them out."""
+
+    def __init__(self, message: str = "", *, reasons: Mapping[str, str] | None = None) -> None:
+        self.reasons = dict(reasons or {})
         super().__init__(message)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 from prefect.logging import get_run_logger
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.config import JsonDict
 
 from chapkit_flows.artifacts.codecs import Saved, load, save
 from chapkit_flows.artifacts.trees import MEDIA_TYPE, TreeEntry, put_listing
@@ -38,6 +39,8 @@ from chapkit_flows.models.contract import ModelContract
 from chapkit_flows.refs import ArtifactRef, Diagnostic, new_id
 
 _COUNTS = ("folds", "reused_folds", "failed_folds")
+# In the schema only: the run form refuses other numbers, and in Python `cut` says which one is wrong.
+_POSITIVE: JsonDict = {"minimum": 1}
 
 
 class BacktestPlan(BaseModel):
@@ -45,9 +48,15 @@ class BacktestPlan(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    periods: int | None = Field(default=None, description="How many periods ahead; default: the config's.")
-    splits: int = Field(default=4, description="How many origins; the last one forecasts the last periods of the data.")
-    stride: int = Field(default=1, description="Periods from one origin to the next.")
+    periods: int | None = Field(
+        default=None, json_schema_extra=_POSITIVE, description="How many periods ahead; default: the config's."
+    )
+    splits: int = Field(
+        default=4,
+        json_schema_extra=_POSITIVE,
+        description="How many origins; the last one forecasts the last periods of the data.",
+    )
+    stride: int = Field(default=1, json_schema_extra=_POSITIVE, description="Periods from one origin to the next.")
     strategy: Strategy = Field(
         default="refit", description="Train anew at each origin, once at the first, or go on training (update)."
     )
@@ -60,7 +69,9 @@ class BacktestPlan(BaseModel):
         default="expanding", description="Learn from all periods up to the origin, or from the last ones (sliding)."
     )
     window_length: int | None = Field(
-        default=None, description="Periods of a sliding window; of an expanding one the fewest for the first fold."
+        default=None,
+        json_schema_extra=_POSITIVE,
+        description="Periods of a sliding window; of an expanding one the fewest for the first fold.",
     )
     baselines: tuple[Baseline, ...] = Field(
         default=BASELINES, description="Which baselines to score on the same folds, to tell the skill against them."

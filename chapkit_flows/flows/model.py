@@ -107,7 +107,10 @@ class Model(ModelContract):
             """
             return await train(self, config, data, geo, prediction_periods)
 
-        return self._flow("train", train_flow, config=self.config)
+        flow = self._flow("train", train_flow, config=self.config)
+        if self.per_place:
+            flow.task_runner = self.task_runner()
+        return flow
 
     @cached_property
     def retrain(self) -> ModelFlow:

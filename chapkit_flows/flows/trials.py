@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -106,11 +106,15 @@ class TrialSession(RunSession):
         self.outputs.clear()
         return self._record("failed", error[:MAX_ERROR])
 
-    def _finish(self, outcome: Outcome) -> RunFact:
+    def _finish(self, outcome: Outcome, keep: Callable[[RunFact], None]) -> RunFact:
         names = ("status", "error", "finished_at", "inputs", "outputs", "config", "code", "metrics")
         fact = replace(self.fact, **{name: getattr(outcome, name) for name in names})
+        keep(fact)
         restore_runs(self.resources.database, [fact])
-        return get_run(self.resources.database, fact.id)
+        recorded = get_run(self.resources.database, fact.id)
+        if recorded != fact:
+            keep(recorded)
+        return recorded
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
