@@ -37,6 +37,7 @@ _ROLES = {
     "scores": "Scores",
     "forecasts": "Forecasts",
     "baseline_scores": "Scores of the baselines",
+    "revised_scores": "Scores on revised data",
     "plot_forecasts": "Plot of the forecasts",
     "plot_scores": "Plot of the scores",
     "plot_map": "Map of the scores",
