@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from copy import deepcopy
 from functools import cache
 from typing import Any, ClassVar
@@ -172,11 +173,10 @@ class ModelConfig(Block):
     async def aregister_type_and_schema(cls, client: PrefectClient | None = None) -> None:
         """Register the block type with the fields that the class has now."""
         for _ in ("the type", "its schema"):
-            try:
-                return await super().aregister_type_and_schema(client=client)
-            except ObjectAlreadyExists:
-                continue  # another process has registered it since this one looked
-        return await super().aregister_type_and_schema(client=client)
+            with suppress(ObjectAlreadyExists):  # another process has registered it since this one looked
+                await super().aregister_type_and_schema(client=client)
+                return
+        await super().aregister_type_and_schema(client=client)
 
     @classmethod
     @cache
