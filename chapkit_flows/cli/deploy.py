@@ -37,11 +37,13 @@ DEFAULT_POOL = "forecasts"
 # `limits apply`, it waits for the other deployments that train the model as well.
 ONE_AT_A_TIME = {"limit": 1, "collision_strategy": "ENQUEUE"}
 _PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]+@")
-_INPUTS = {"train": ("data", "geo"), "retrain": ("data", "geo"), "predict": ("historic", "future", "geo")}
-_NEEDED = {"train": ("data",), "retrain": ("data",), "predict": ("historic", "future")}
+_TRAINING = ("data", "geo")
+_INPUTS = {"train": _TRAINING, "retrain": _TRAINING, "backtest": _TRAINING, "predict": ("historic", "future", "geo")}
+_NEEDED = {"train": ("data",), "retrain": ("data",), "backtest": ("data",), "predict": ("historic", "future")}
 _DESCRIPTIONS = {
     "train": "Train {name}.",
     "retrain": "Train {name} again when its data, config or code is new.",
+    "backtest": "Say how good {name} is: forecasts from past origins, scored with what came after.",
     "predict": "Predict with the newest trained {name}.",
 }
 
@@ -158,7 +160,7 @@ def _make_entry(model: Model, options: argparse.Namespace, document: PrefectYaml
     pools = document.pools()
     has_pool = known is not None and known.get("work_pool")
     new: dict[str, Any] = {"description": _DESCRIPTIONS[options.flow].format(name=model.name), "tags": [model.name]}
-    new |= {} if options.flow == "predict" else {"concurrency_limit": ONE_AT_A_TIME}
+    new |= {"concurrency_limit": ONE_AT_A_TIME} if options.flow in ("train", "retrain") else {}
     return Entry(
         name=name,
         entrypoint=entrypoint,
@@ -222,7 +224,7 @@ def _module_for(model: Model, options: argparse.Namespace) -> tuple[Path, str] |
     text = (
         f'"""The model {model.name} as deployed flows: prefect.yaml names them."""\n\n'
         f"from chapkit_flows import load_model\n\n_model = load_model({options.model!r})\n"
-        "train, retrain, predict = _model.train, _model.retrain, _model.predict\n"
+        "train, retrain, predict, backtest = _model.train, _model.retrain, _model.predict, _model.backtest\n"
     )
     return file, text
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from contextlib import suppress
 from copy import deepcopy
 from functools import cache
 from typing import Any, ClassVar
@@ -23,6 +22,8 @@ from chapkit_flows.configs.rules import FIELD, find_hooks
 
 _OPTIONS = "additional_options"
 _NESTED = "user_option_values"
+# The fields that every config has: in a form those of the model come before them.
+_SHARED = ("prediction_periods", "additional_continuous_covariates", _OPTIONS, FIELD)
 # Keys that Prefect adds to the stored form of a nested or inline block.
 _BLOCK_KEYS = {"block_type_slug", "_block_document_id", "_block_document_name", "_is_anonymous"}
 _WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
@@ -73,7 +74,7 @@ class ModelConfig(Block):
     validation_rules: list[dict[str, Any]] = Field(
         default=[],
         title="Validation rules",
-        description="What must be true of these values before a run; see `rules` in a config document.",
+        description="What must be true of these values before a run, as under rules in a config document.",
     )
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -102,7 +103,7 @@ class ModelConfig(Block):
 
     @classmethod
     def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """The schema of the block type: its own fields only, for the form in which one creates a config."""
+        """The schema of the block type, for the form in which one creates a config: the model's fields first."""
         # Prefect asks for it three times for each config that is saved, and changes what it is given.
         return deepcopy(cls._make_schema(args, tuple(kwargs.items())))
 
@@ -110,6 +111,10 @@ class ModelConfig(Block):
     @cache
     def _make_schema(cls, args: tuple[Any, ...], options: tuple[tuple[str, Any], ...]) -> dict[str, Any]:
         schema = super().model_json_schema(*args, **dict(options))
+        fields = sorted(schema.get("properties", {}).items(), key=lambda item: item[0] in _SHARED)
+        for position, (_, part) in enumerate(fields):
+            part["position"] = position  # by this both forms sort them
+        schema["properties"] = dict(fields)
         for part in (schema, *schema.get("definitions", {}).values(), *schema.get("$defs", {}).values()):
             part.get("properties", {}).pop("$ref", None)
         return schema
@@ -173,9 +178,11 @@ class ModelConfig(Block):
     async def aregister_type_and_schema(cls, client: PrefectClient | None = None) -> None:
         """Register the block type with the fields that the class has now."""
         for _ in ("the type", "its schema"):
-            with suppress(ObjectAlreadyExists):  # another process has registered it since this one looked
+            try:
                 await super().aregister_type_and_schema(client=client)
-                return
+            except ObjectAlreadyExists:
+                continue  # another process has registered it since this one looked
+            return
         await super().aregister_type_and_schema(client=client)
 
     @classmethod

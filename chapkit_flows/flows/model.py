@@ -22,13 +22,16 @@ from chapkit_flows.flows.results import (
     PredictResult,
     RetrainResult,
     ScoreResult,
+    SweepResult,
     TrainResult,
     ValidateResult,
 )
 from chapkit_flows.flows.retrain import retrain
 from chapkit_flows.flows.runners import choose_runner, make_task_runner
 from chapkit_flows.flows.score import score
+from chapkit_flows.flows.searches import SweepPlan
 from chapkit_flows.flows.settle import settle_after
+from chapkit_flows.flows.sweep import sweep
 from chapkit_flows.flows.train import train
 from chapkit_flows.flows.validate import validate
 from chapkit_flows.models.contract import ModelContract
@@ -103,7 +106,10 @@ class Model(ModelContract):
             """
             return await train(self, config, data, geo, prediction_periods)
 
-        return self._flow("train", train_flow, config=self.config)
+        flow = self._flow("train", train_flow, config=self.config)
+        if self.per_place:
+            flow.task_runner = self.task_runner()
+        return flow
 
     @cached_property
     def retrain(self) -> ModelFlow:
@@ -174,6 +180,34 @@ class Model(ModelContract):
             return await backtest(self, config, data, geo, plan=plan)
 
         flow = self._flow("backtest", backtest_flow, config=self.config, plan=BacktestPlan)
+        flow.task_runner = self.task_runner()
+        return flow
+
+    @cached_property
+    def sweep(self) -> ModelFlow:
+        """The flow `(config, data, search, geo=None, plan=BacktestPlan())`; search and plan may be mappings."""
+
+        async def sweep_flow(
+            config: ModelConfig,
+            data: str,
+            search: SweepPlan,
+            geo: str | None = None,
+            plan: BacktestPlan = _DEFAULT_PLAN,
+        ) -> SweepResult:
+            """Backtest many configs, or several models, on the same folds, and say which is the best.
+
+            Args:
+                config: The settings in which values are changed. Left blank in the form of a deployment: those it was
+                    deployed with.
+                data: Where the data is, with the truth: a path, any fsspec URL, or artifact://ID. CSV or Parquet.
+                search: Which values to try, and under which name the trials are found again.
+                geo: Where the polygons are, as GeoJSON.
+                plan: From which origins to forecast, how far ahead, and what the models may learn. No pictures are
+                    drawn.
+            """
+            return await sweep(self, config, (data, geo), search=search, plan=plan)
+
+        flow = self._flow("sweep", sweep_flow, config=self.config, search=SweepPlan, plan=BacktestPlan)
         flow.task_runner = self.task_runner()
         return flow
 

@@ -193,6 +193,15 @@ def test_schedule_without_slug_gets_one(tmp_path: Path) -> None:
     assert [{"slug": "a", "cron": "0 2 * * *", "timezone": "UTC"}] == _entries(tmp_path)["a"]["schedules"]
 
 
+def test_deploys_a_backtest(site: Path, pool: str, cli: CommandLine) -> None:
+    """A backtest can be deployed: it takes a config and data as a training does, and many may run at once."""
+    ended = cli("deploy", "small.py:mean", "--flow", "backtest", "--data", "data.csv", "--pool", pool)
+    assert 0 == ended.code, ended.err
+    entry = _entries(site)["mean-backtest"]
+    assert ("small.py:mean.backtest", {"config": {}, "data": "data.csv"}) == (entry["entrypoint"], entry["parameters"])
+    assert "concurrency_limit" not in entry
+
+
 REFUSED: dict[str, tuple[list[str], str]] = {
     "cron that never fires": (["--schedule", "0 0 30 2 *", "--data", "d"], "never fires"),
     "no cron": (["--schedule", "every monday", "--data", "d"], "Invalid cron string"),

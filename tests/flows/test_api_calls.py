@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pandas as pd
 import pytest
-from command_line import CommandLine, model, write_tables
+from command_line import MODELS, CommandLine, model, write_tables
 
 from chapkit_flows import load_model
 from chapkit_flows.flows.model import ModelFlow
@@ -81,6 +81,19 @@ def test_calls_stay_within_the_budget(
     assert {} == {name: dict(seen) for name, seen in found.items() if seen.total() > BUDGET}
     beyond = {name: _writes(seen) - _writes(found["bare"]) for name, seen in found.items() if name != "bare"}
     assert {name: {"POST /artifacts/": 1, "PATCH /flow_runs/ID": 1} for name in runs} == beyond
+
+
+def test_calls_do_not_grow_with_the_places(
+    server: str, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model for each of 57 places is trained with as many requests as one model of all of them."""
+    model = load_model(f"{MODELS.with_name('places.py')}:placed_function")
+    monkeypatch.setenv("CALLS", str(tmp_path / "calls.txt"))
+    data = write_tables(tmp_path / "tables", places=57)["training"]
+    with counted(monkeypatch) as seen:
+        model.train(model.config(), str(data))
+    assert 57 == len((tmp_path / "calls.txt").read_text().splitlines())
+    assert seen.total() <= BUDGET, seen
 
 
 def test_calls_do_not_grow_with_the_data(

@@ -135,7 +135,7 @@ def _add_deploy(commands: Commands) -> None:
     deploy.add_argument("model", metavar="MODEL", help=MODEL_HELP)
     deploy.add_argument(
         "--flow",
-        choices=("retrain", "train", "predict"),
+        choices=("retrain", "train", "predict", "backtest"),
         default="retrain",
         help="retrain trains only what is new; predict uses the newest trained model (default: %(default)s)",
     )
