@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
+from collections.abc import Sequence
 
 import pandas as pd
 from prefect.artifacts import acreate_markdown_artifact
@@ -60,16 +61,25 @@ def describe_backtest(run: RunFact, shown: Shown) -> str:
     return "\n\n".join([*parts, "### Made from", facts_table(run, None)])
 
 
-async def publish_scores(run: RunFact, scores: pd.DataFrame | None) -> None:
-    """Publish a markdown artifact: how good predictions were, now that the truth is known."""
-    counts = {name: int(run.metrics.get(name, 0)) for name in ("scored", "waiting", "failed")}
-    lead = f"{counts['scored']} scored, {counts['waiting']} without truth yet, {counts['failed']} not scorable."
+async def publish_scores(run: RunFact, scores: pd.DataFrame | None, standing: Sequence[str] = ()) -> None:
+    """Publish a markdown artifact: how good predictions were, now that the truth is known.
+
+    Args:
+        run: That scored them.
+        scores: The new ones.
+        standing: Parts about the versions of the model.
+    """
+    counts = {name: int(run.metrics.get(name, 0)) for name in ("scored", "unchanged", "waiting", "failed")}
+    lead = (
+        f"{counts['scored']} scored, {counts['unchanged']} as before, {counts['waiting']} without truth yet, "
+        f"{counts['failed']} not scorable."
+    )
     parts = [f"## {run.model}: predictions and the truth", lead]
     if scores is not None:
         parts += [_overall(scores), "### By periods ahead", _by(scores, "horizon", "Periods ahead")]
         parts += ["### By prediction", _by(scores, "prediction", "Prediction")]
     await acreate_markdown_artifact(
-        markdown="\n\n".join([*parts, "### Made from", facts_table(run, None)]),
+        markdown="\n\n".join([*parts, *standing, "### Made from", facts_table(run, None)]),
         key=artifact_key(run.model, run.flow),
         description="How good predictions were",
     )

@@ -26,6 +26,7 @@ from chapkit_flows.evaluation.splits import Split
 from chapkit_flows.flows import steps
 from chapkit_flows.flows.backtest import BacktestPlan, check_backtest, forecast_folds, score_all, score_folds
 from chapkit_flows.flows.check import resolve_horizon
+from chapkit_flows.flows.events import announce_decision
 from chapkit_flows.flows.folds import read_dataset
 from chapkit_flows.flows.markdown import plain, table
 from chapkit_flows.flows.session import RunSession
@@ -221,6 +222,7 @@ async def promote_or_keep(session: RunSession) -> tuple[bool, str]:
             registry.promote(resources, version, alias=alias, expected=facts["expected"], decision=decision)
         except PromotionConflict as error:
             return False, f"{version.name} passed the gate, but {error}"
+        announce_decision(session.fact, version, alias, "promoted", facts["evidence"])
         return True, f"{version.name} passed the gate and is {alias} now."
 
     promoted, told = await asyncio.to_thread(work)

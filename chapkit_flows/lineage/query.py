@@ -25,6 +25,9 @@ from chapkit_flows.lineage.tables import (
 )
 from chapkit_flows.refs import ArtifactRef, CodeVersion, ConfigRef, Kind, RunStatus, check_id
 
+STANDING = "standing"
+"""The role in which a scoring keeps how the versions of its model stand, and the key in the artifact's metadata."""
+
 
 def get_run(database: Database, run_id: str) -> RunFact:
     """The run with that id, or the one of the Prefect flow run with that id.
@@ -275,6 +278,29 @@ def latest_backtest(database: Database, model: str, config_digest: str, code: Co
     with database.read() as session:
         runs = load_runs(session, session.scalars(query.order_by(col(RunRow.id).desc()).limit(1)).all())
         return runs[0] if runs else None
+
+
+def latest_standing(database: Database, model: str) -> dict[str, Any] | None:
+    """How the versions of a model stood when predictions were last scored; None if no scoring has said so."""
+    query = (
+        select(ArtifactRow)
+        .join(RunArtifactRow, col(RunArtifactRow.artifact_id) == col(ArtifactRow.id))
+        .join(RunRow, col(RunRow.id) == col(RunArtifactRow.run_id))
+        .where(
+            col(RunRow.model) == model,
+            # By the index on the model: its runs are few.
+            func.coalesce(col(RunRow.flow), "") == "score",
+            func.coalesce(col(RunRow.status), "") == "completed",
+            col(RunArtifactRow.direction) == "output",
+            col(RunArtifactRow.role) == STANDING,
+            is_kept(),
+        )
+        .order_by(col(RunRow.id).desc())
+        .limit(1)
+    )
+    with database.read() as session:
+        row = session.scalars(query).first()
+        return None if row is None else dict(to_artifact(row).metadata[STANDING])
 
 
 def get_config(database: Database, digest: str) -> ConfigRef:
