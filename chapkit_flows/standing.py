@@ -25,6 +25,9 @@ from chapkit_flows.lineage.registry import holders, scan_versions
 from chapkit_flows.promotion import Trial
 from chapkit_flows.resources import Resources
 
+FINGERPRINTS = "fingerprints"
+"""The key in the metadata of scores under which each prediction has a fingerprint of its rows."""
+
 _METRIC = "crps"
 _PAGE = 50
 
@@ -157,12 +160,14 @@ def _scorings(database: Database, model: str) -> Iterator[RunFact]:
         before = page[-1].id
 
 
-def last_scorings(database: Database, model: str) -> dict[str, Mapping[str, float]]:
-    """The metrics of each scored prediction of a model, by its newest scoring."""
-    found: dict[str, Mapping[str, float]] = {}
+def last_scorings(database: Database, model: str) -> dict[str, str]:
+    """The fingerprint of the scores of each scored prediction of a model, by its newest scoring."""
+    found: dict[str, str] = {}
     for run in _scorings(database, model):
+        kept = run.find_output("scores")
+        known = kept.metadata.get(FINGERPRINTS, {}) if kept is not None else {}
         for prediction in scored_by(run):
-            found.setdefault(prediction, run.artifact_metrics.get(prediction, {}))
+            found.setdefault(prediction, known.get(prediction, ""))
     return found
 
 

@@ -111,7 +111,8 @@ def _decide(
     champion, alias = evidence["champion"]["version"], gate.alias
     passes = f"{version.name} passes the gate beside {champion} by its live forecasts"
     if not gate.promote:
-        command = f"chapkit-flows models promote {version.name} --alias {alias} --reason TEXT"
+        option = "" if alias == ALIAS else f" --alias {alias}"
+        command = f"chapkit-flows models promote {version.name}{option} --reason TEXT"
         return "proposed", f"{passes}. {champion} stays {alias}, as the gate only proposes. Promote it: {command}"
     resources = session.resources
     holder = holders(resources.database, version.model).get(alias)

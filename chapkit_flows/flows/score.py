@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -38,8 +37,8 @@ from chapkit_flows.lineage.facts import RunFact
 from chapkit_flows.lineage.query import list_artifacts, producer
 from chapkit_flows.models.contract import ModelContract
 from chapkit_flows.models.worker import run_apart
-from chapkit_flows.refs import ArtifactRef
-from chapkit_flows.standing import last_scorings
+from chapkit_flows.refs import ArtifactRef, digest_of
+from chapkit_flows.standing import FINGERPRINTS, last_scorings
 
 _COUNTS = ("scored", "unchanged", "waiting", "failed")
 _KEYS = ["time_period", "location"]
@@ -123,12 +122,12 @@ async def score_predictions(
         EvaluationError: The model has made no prediction.
     """
     done = await asyncio.to_thread(_score_all, session, truth, prediction)
-    means = {key: _means(table) for key, table in done.tables.items()}
+    prints = {key: _fingerprint(table) for key, table in done.tables.items()}
     before = await asyncio.to_thread(last_scorings, session.resources.database, session.model.name)
-    new = [key for key in done.tables if not _is_same(means[key], before.get(key))]
+    new = [key for key in done.tables if prints[key] != before.get(key)]
     for key in new:
         session.consumed("prediction", done.artifacts[key])
-        session.artifact_metrics[key] = means[key]
+        session.artifact_metrics[key] = _means(done.tables[key])
     counts = (len(new), len(done.tables) - len(new), done.waiting, len(done.failed))
     session.metrics |= dict(zip(_COUNTS, map(float, counts), strict=True))
     if done.tables:
@@ -137,6 +136,7 @@ async def score_predictions(
         table = pd.concat([done.tables[key].assign(prediction=key) for key in new], ignore_index=True)
         saved = await asyncio.to_thread(save, session.resources.store, table)
         facts = {"model": session.model.name, "name": "scores", "failed": dict(done.failed)}
+        facts[FINGERPRINTS] = {key: prints[key] for key in new}
         session.produced("scores", replace(artifact_of(saved, "metrics"), metadata=facts))
     log = get_run_logger()
     log.info("Scored %d predictions, %d more as before; %d have no truth yet", *counts[:3])
@@ -145,11 +145,10 @@ async def score_predictions(
     return done.tables
 
 
-def _is_same(means: Mapping[str, float], before: Mapping[str, float] | None) -> bool:
-    """Whether a prediction has come to the same scores before: other rows cannot have the same means throughout."""
-    return before is not None and means.keys() == before.keys() and all(
-        math.isclose(value, before[name], rel_tol=1e-12) for name, value in means.items()
-    )  # fmt: skip
+def _fingerprint(rows: pd.DataFrame) -> str:
+    """Equal rows have an equal one; a few letters, as it is kept for each prediction."""
+    hashes = pd.util.hash_pandas_object(rows.reset_index(drop=True), index=False)
+    return digest_of(hashes.to_numpy().tobytes()).removeprefix("sha256:")[:16]
 
 
 def _means(table: pd.DataFrame) -> dict[str, float]:

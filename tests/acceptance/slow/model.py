@@ -67,4 +67,4 @@ commanded = Model(
     config=SlowConfig,
     runner=ShellModelRunner(command, command, project=Project(folder=Path(__file__).parent, include=["nothing"])),
 )
-train, predict, train_commanded = slow.train, slow.predict, commanded.train
+train, predict, score, train_commanded = slow.train, slow.predict, slow.score, commanded.train
