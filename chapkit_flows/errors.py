@@ -46,6 +46,7 @@
     │   ├── TooFewPeriods
     │   ├── UnscorableForecast
     │   ├── UnknownMetric
+    │   ├── WorkerLost
     │   └── InvalidGate
     ├── UpkeepError
     │   ├── BackupNotFound
@@ -269,6 +270,18 @@ class UnscorableForecast(EvaluationError):
 
 class UnknownMetric(EvaluationError):
     """No metric has that name. Write one of the names in chapkit_flows.evaluation.metrics."""
+
+
+class WorkerLost(EvaluationError):
+    """The worker that did a fold was lost. Run the backtest again: it does only the folds that are missing.
+
+    Attributes:
+        with_others: Whether the folds that others did were lost with it, whichever was the cause.
+    """
+
+    def __init__(self, message: str = "", *, with_others: bool = False) -> None:
+        super().__init__(message)
+        self.with_others = with_others
 
 
 class InvalidGate(EvaluationError):

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 from prefect.settings.base import PrefectBaseSettings, build_settings_config
 from pydantic import Field, SecretStr
 
+TaskRunnerKind = Literal["threads", "processes", "dask", "ray"]
+
 
 class ChapkitFlowsSettings(PrefectBaseSettings):
     """Where bytes and facts are kept, and how models are run.
@@ -44,15 +46,21 @@ class ChapkitFlowsSettings(PrefectBaseSettings):
         float,
         Field(ge=0, description="A run whose model takes longer than this shows its progress, so often; 0 never does."),
     ] = 5.0
-    task_runner: Annotated[
-        Literal["threads", "processes", "dask"], Field(description="Where the folds of a backtest run.")
-    ] = "threads"
+    task_runner: Annotated[TaskRunnerKind, Field(description="Where the folds of a backtest run.")] = "threads"
     task_runner_workers: Annotated[
-        int, Field(ge=1, description="How many folds of a backtest run at the same time.")
+        int,
+        Field(
+            ge=1,
+            description="How many folds of a backtest run at the same time, each on one processor; fewer if the model "
+            "says that a fold needs more.",
+        ),
     ] = 1
     cluster_address: Annotated[
         str | None,
-        Field(description="Of a running Dask scheduler; default: each backtest starts a cluster of its own."),
+        Field(
+            description="Of a running Dask scheduler (tcp://HOST:8786) or Ray cluster (ray://HOST:10001); default: "
+            "each backtest starts a cluster of its own."
+        ),
     ] = None
     allow_pickle: Annotated[
         bool,

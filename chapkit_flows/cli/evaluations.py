@@ -26,13 +26,14 @@ def backtest(options: argparse.Namespace) -> int:
     """Backtest a model and print its scores; 1 if a fold failed."""
     model = find_model(options.model)
     begun: list[str] = []
+    runner = model.task_runner(options.task_runner, workers=options.workers, address=options.cluster)
     names = ("periods", "splits", "stride", "strategy", "covariates", "window", "window_length")
 
     async def work() -> Any:
         config = await read_config(model, options)
         plan = {name: getattr(options, name) for name in names} | {"pictures": options.pictures}
         plan |= {} if options.baselines else {"baselines": ()}
-        flow: Any = watched(model.backtest, begun)
+        flow: Any = watched(model.backtest.with_options(task_runner=runner), begun)
         return await flow(config, options.data, options.geo, plan)
 
     try:

@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Any
 
 import pandas as pd
-from prefect.futures import PrefectFuture
 from prefect.logging import get_run_logger
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -26,6 +25,7 @@ from chapkit_flows.evaluation.splits import Split, SplitPlan, Strategy, Window, 
 from chapkit_flows.flows import steps
 from chapkit_flows.flows.check import errors_first, has_errors, resolve_horizon
 from chapkit_flows.flows.evaluations import publish_backtest
+from chapkit_flows.flows.fan_out import do_one, fan_out
 from chapkit_flows.flows.folds import (
     FoldForecast,
     FoldOrder,
@@ -179,12 +179,7 @@ def _forecast_all(
     prepared: Iterable[FoldOrder | ChapkitFlowsError] = orders
     if strategy != "refit":
         prepared = _prepare(store, orders, is_update=strategy == "update")
-    # What is done already costs no task.
-    begun = [
-        (find_forecast(store, order) or forecast_fold.submit(order)) if isinstance(order, FoldOrder) else order
-        for order in prepared
-    ]
-    return [_outcome(one) if isinstance(one, PrefectFuture) else one for one in begun]
+    return fan_out(forecast_fold, prepared, lambda order: find_forecast(store, order))
 
 
 def _prepare(store: Store, orders: Sequence[FoldOrder], *, is_update: bool) -> Iterator[FoldOrder | ChapkitFlowsError]:
@@ -195,16 +190,16 @@ def _prepare(store: Store, orders: Sequence[FoldOrder], *, is_update: bool) -> I
         if trained is None or (is_update and not isinstance(trained, ChapkitFlowsError)):
             new = tuple(period for period in order.split.train_periods if period not in known)
             fit = replace(order, learn=new, trained=trained)
-            trained = find_fit(store, fit) or _outcome(fit_for_folds.submit(fit))
+            trained = _fit(store, fit)
         known |= set(order.split.train_periods)
         yield trained if isinstance(trained, ChapkitFlowsError) else replace(order, trained=trained)
 
 
-def _outcome(future: PrefectFuture[Any]) -> Any:
-    result = future.result(raise_on_failure=False)
-    if isinstance(result, BaseException) and not isinstance(result, ChapkitFlowsError):
-        return BacktestFailed(f"{type(result).__name__}: {result}")
-    return result
+def _fit(store: Store, order: FoldOrder) -> Saved | ChapkitFlowsError:
+    if (known := find_fit(store, order)) is not None:
+        return known
+    made = do_one(fit_for_folds, order)
+    return made  # noqa: RET504  # mypy would infer too wide a type
 
 
 @steps.step("score the forecasts")

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from prefect import Flow
 from prefect.settings import get_current_settings
+from prefect.task_runners import TaskRunner
 
 from chapkit_flows.configs.block import ModelConfig
 from chapkit_flows.errors import InvalidModel
@@ -26,12 +27,13 @@ from chapkit_flows.flows.results import (
     ValidateResult,
 )
 from chapkit_flows.flows.retrain import retrain
-from chapkit_flows.flows.runners import make_task_runner
+from chapkit_flows.flows.runners import choose_runner, make_task_runner
 from chapkit_flows.flows.score import score
 from chapkit_flows.flows.settle import settle_after
 from chapkit_flows.flows.train import train
 from chapkit_flows.flows.validate import validate
 from chapkit_flows.models.contract import ModelContract
+from chapkit_flows.settings import TaskRunnerKind
 
 _DEFAULT_PLAN = BacktestPlan()
 
@@ -130,7 +132,7 @@ class Model(ModelContract):
             return cast(RetrainResult, done)
 
         flow = self._flow("retrain", retrain_flow, config=self.config, gate=RetrainGate | None)
-        flow.task_runner = make_task_runner(self.entrypoint)
+        flow.task_runner = self.task_runner()
         return flow
 
     @cached_property
@@ -172,7 +174,7 @@ class Model(ModelContract):
             return await backtest(self, config, data, geo, plan=plan)
 
         flow = self._flow("backtest", backtest_flow, config=self.config, plan=BacktestPlan)
-        flow.task_runner = make_task_runner(self.entrypoint)
+        flow.task_runner = self.task_runner()
         return flow
 
     @cached_property
@@ -222,6 +224,23 @@ class Model(ModelContract):
             return await validate(self, config, model, inputs)
 
         return self._flow("validate", validate_flow, config=self.config | None)
+
+    def task_runner(
+        self, kind: TaskRunnerKind | None = None, *, workers: int | None = None, address: str | None = None
+    ) -> TaskRunner[Any]:
+        """Where folds run, for `rain.backtest.with_options(task_runner=rain.task_runner("dask", workers=4))`.
+
+        Args:
+            kind: threads, processes, dask or ray; default: as the settings say.
+            workers: How many folds run at the same time, each on one processor; default: as the settings say.
+            address: Of a running Dask or Ray cluster; default: as the settings say for this kind, else a cluster that
+                starts and ends with the flow.
+
+        Raises:
+            InvalidSetting: It needs an extra that is not installed, or a value does not fit.
+        """
+        settings = choose_runner(kind, workers=workers, address=address)
+        return make_task_runner(self.entrypoint, settings, hints=self.hints)
 
     def _flow(self, name: str, function: Callable[..., Coroutine[Any, Any, Any]], **types: Any) -> ModelFlow:
         """Make a Prefect flow that says it stands in the user's file, and takes the user's config class.

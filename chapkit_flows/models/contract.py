@@ -11,6 +11,7 @@ from typing import Any, Literal
 from chapkit_flows.errors import InvalidModel
 from chapkit_flows.models.code import read_code_version
 from chapkit_flows.models.definition import Definition, find_definition
+from chapkit_flows.models.hints import ResourceHints, read_hints
 from chapkit_flows.models.runner import BaseModelRunner, Config
 from chapkit_flows.refs import CodeVersion, canonical_json, digest_of
 
@@ -33,6 +34,8 @@ class ModelContract:
         max_prediction_periods: The longest one; None for no bound.
         target: The column it predicts.
         metadata: Facts for people, such as `display_name`, `description`, `author`.
+        resources: What one fold of a backtest needs: `cpus`, `memory` (bytes, or a text such as `"4 GB"`), `gpus`.
+            Only where folds run follows from it, never what they forecast.
         definition: The module that made it; found by itself.
     """
 
@@ -47,6 +50,7 @@ class ModelContract:
     max_prediction_periods: int | None = None
     target: str = "disease_cases"
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    resources: Mapping[str, float | str] = field(default_factory=dict)
     definition: Definition = field(default_factory=find_definition, repr=False)
 
     def __post_init__(self) -> None:
@@ -69,6 +73,12 @@ class ModelContract:
             raise InvalidModel(
                 f"Model {self.name}: required_covariates is the text {self.required_covariates!r}; write a list."
             )
+        read_hints(self.resources, model=self.name)
+
+    @property
+    def hints(self) -> ResourceHints:
+        """What one fold needs, as it was checked when the model was made."""
+        return read_hints(self.resources, model=self.name)
 
     @property
     def entrypoint(self) -> str | None:

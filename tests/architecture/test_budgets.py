@@ -22,6 +22,7 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 # Where any exception must be caught, and why.
 BROAD_HANDLERS = {
     "chapkit_flows/flows/events.py": "a hook of somebody else can fail in any way",
+    "chapkit_flows/flows/runners.py": "what a cluster fails with when a worker is lost has no base of its own",
     "chapkit_flows/flows/steps.py": "the model's own code can fail in any way",
     "chapkit_flows/lineage/engine.py": "closes the connections, then raises again",
     "chapkit_flows/models/worker.py": "the model's own code can fail in any way: raised again where it is awaited",
@@ -36,7 +37,7 @@ LATE_IMPORTS = {
     "chapkit_flows/evaluation/comparison.py": "scipy takes a quarter of a second that a training must not pay",
     "chapkit_flows/evaluation/drift.py": "scipy takes a quarter of a second that a training must not pay",
     "chapkit_flows/evaluation/metrics.py": "scipy takes a quarter of a second that a training must not pay",
-    "chapkit_flows/flows/runners.py": "Dask is an optional extra",
+    "chapkit_flows/flows/runners.py": "Dask and Ray are optional extras",
     "chapkit_flows/lineage/engine.py": "Alembic is needed once in the life of a database",
 }
 

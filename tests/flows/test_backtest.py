@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import time
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -17,7 +19,7 @@ from chapkit_flows.artifacts.trees import list_tree
 from chapkit_flows.errors import BacktestFailed, EvaluationError, InvalidSetting, TooFewPeriods, ValidationFailed
 from chapkit_flows.flows.evaluations import describe_backtest
 from chapkit_flows.flows.pictures import Shown
-from chapkit_flows.lineage.query import get_artifact, get_run
+from chapkit_flows.lineage.query import get_artifact, get_run, list_runs
 
 TRIED = MODELS.with_name("tried.py")
 SETTINGS = "PREFECT_INTEGRATIONS_CHAPKIT_FLOWS_"
@@ -159,30 +161,48 @@ def test_sliding_window(tried: Model, data: Path, calls: Path) -> None:
     assert [(periods[-8], periods[-4]), (periods[-7], periods[-3])] == trained
 
 
-@pytest.mark.parametrize("where", ["processes", "dask"])
+@pytest.mark.parametrize("where", ["processes", "dask", "ray"])
 def test_other_processes_do_the_folds(
-    tried: Model, data: Path, calls: Path, monkeypatch: pytest.MonkeyPatch, where: str
+    tried: Model,
+    data: Path,
+    calls: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    where: Literal["processes", "dask", "ray"],
 ) -> None:
-    """Folds done in processes of their own, also those of a real Dask cluster, give the same scores as in threads."""
-    here = tried.backtest(tried.config(), str(data), plan={"periods": 2, "splits": 2})
+    """Folds done in processes of their own, also those of a Dask or Ray cluster, give the same scores as in threads."""
+    if where != "processes":
+        pytest.importorskip(f"prefect_{where}", reason=f"the extra {where} is not installed")
+    plan = {"periods": 2, "splits": 2, "pictures": False, "baselines": []}
+    here = tried.backtest(tried.config(), str(data), plan=plan)
     monkeypatch.setenv(f"{SETTINGS}HOME", f"{data.parent}/other")
-    monkeypatch.setenv(f"{SETTINGS}TASK_RUNNER", where)
-    monkeypatch.setenv(f"{SETTINGS}TASK_RUNNER_WORKERS", "2")
     lines(calls)
-    other = _fresh(tried, monkeypatch)
-    there = other.backtest(other.config(), str(data), plan={"periods": 2, "splits": 2})
+    flow = tried.backtest.with_options(task_runner=tried.task_runner(where, workers=2))
+    there = flow(tried.config(), str(data), plan=plan)
     assert 4 == len(lines(calls))
     assert here.metrics == there.metrics
 
 
-def test_cluster_that_does_not_answer(tried: Model, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An address at which no scheduler is fails the run with what to do, and no fold is done."""
-    monkeypatch.setenv(f"{SETTINGS}TASK_RUNNER", "dask")
-    monkeypatch.setenv(f"{SETTINGS}CLUSTER_ADDRESS", "tcp://127.0.0.1:9")
-    monkeypatch.setattr("chapkit_flows.flows.dask._SECONDS", 1)
-    other = _fresh(tried, monkeypatch)
-    with pytest.raises(InvalidSetting, match=r"127\.0\.0\.1:9 does not answer"):
-        other.backtest(other.config(), str(data), plan={"periods": 2, "splits": 2})
+@pytest.mark.parametrize(("engine", "address"), [("dask", "tcp://127.0.0.1:9"), ("ray", "ray://127.0.0.1:9")])
+def test_cluster_that_does_not_answer(
+    tried: Model,
+    data: Path,
+    calls: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    engine: Literal["dask", "ray"],
+    address: str,
+) -> None:
+    """An address at which nothing answers fails the run in time with what to do: no fold is done, nothing is kept."""
+    pytest.importorskip(f"prefect_{engine}", reason=f"the extra {engine} is not installed")
+    module = f"chapkit_flows.flows.{engine}"
+    assert import_module(module).ANSWER_SECONDS <= 10
+    monkeypatch.setattr(f"{module}.ANSWER_SECONDS", 1)
+    flow = tried.backtest.with_options(task_runner=tried.task_runner(engine, address=address))
+    began = time.monotonic()
+    with pytest.raises(InvalidSetting, match=r"127\.0\.0\.1:9 does not answer within 1 s"):
+        flow(tried.config(), str(data), plan={"periods": 2, "splits": 2})
+    assert time.monotonic() - began < 15
+    (run,) = list_runs(open_resources().database)
+    assert ("failed", (), []) == (run.status, run.outputs, lines(calls))
 
 
 def test_what_is_not_defined_is_left_out(data: Path, server: str) -> None:
@@ -194,19 +214,6 @@ def test_what_is_not_defined_is_left_out(data: Path, server: str) -> None:
     assert {"crps", "mae"} <= set(result.metrics)
     assert all(math.isfinite(value) for value in run.metrics.values())
     assert "nan" not in describe_backtest(run, Shown(scores=frame_of(result.artifact_id)))
-
-
-def _fresh(model: Model, monkeypatch: pytest.MonkeyPatch) -> Model:
-    """The same model, whose flows have not been made yet; under its name until the test ends."""
-    made = Model(
-        name=model.name,
-        config=model.config,
-        runner=model.runner,
-        required_covariates=model.required_covariates,
-        definition=model.definition,
-    )
-    monkeypatch.setitem(made.definition.namespace, "tried", made)
-    return made
 
 
 @pytest.mark.parametrize(

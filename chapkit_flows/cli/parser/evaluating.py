@@ -28,6 +28,13 @@ def add_evaluating(commands: Commands) -> None:
         "--no-baselines", dest="baselines", action="store_false", help="do not score the baselines on the same folds"
     )
     backtest.add_argument("--no-pictures", dest="pictures", action="store_false", help="draw no pictures")
+    backtest.add_argument(
+        "--task-runner", choices=("threads", "processes", "dask", "ray"), help="where folds run; default: the setting"
+    )
+    backtest.add_argument("--workers", metavar="N", type=int, help="how many folds at once; default: the setting")
+    backtest.add_argument(
+        "--cluster", metavar="ADDRESS", help="of a running cluster: tcp://HOST:8786 (dask), ray://HOST:10001 (ray)"
+    )
 
     score = add_command(commands, "score", "evaluations:score", "score predictions with the truth that has come since")
     score.add_argument("id", metavar="ID", nargs="?", help="a prediction; default: all of --model")
