@@ -46,11 +46,7 @@ def describe_backtest(run: RunFact, shown: Shown) -> str:
     if failed:
         rows = [[plain(origin), plain(reason)] for origin, reason in failed.items()]
         parts += [f"### {len(failed)} folds failed", table(("Origin", "Why"), rows)]
-    if shown.baselines:
-        parts += ["### Skill against the baselines", _skill(shown)]
-    for role, picture in shown.pictures.items():
-        encoded = base64.b64encode(picture).decode()
-        parts += [f"### {PICTURES[role]}", f"![{PICTURES[role]}](data:image/png;base64,{encoded})"]
+    parts += [*describe_skill(shown), *show_pictures(shown)]
     parts += ["### By periods ahead", _by(scores, "horizon", "Periods ahead")]
     places = _pivot(scores, "location")
     head = ["Place", *places.columns]
@@ -94,6 +90,20 @@ def _overall(scores: pd.DataFrame) -> str:
         if metric.name in means.index and means["n"][metric.name] and not metric.name.startswith("pit_")
     ]
     return table(("Metric", "Mean", "Unit", "Rows"), rows)
+
+
+def describe_skill(shown: Shown) -> list[str]:
+    """Parts of markdown: how much better than the baselines; none where they were not scored."""
+    return ["### Skill against the baselines", _skill(shown)] if shown.baselines else []
+
+
+def show_pictures(shown: Shown) -> list[str]:
+    """Parts of markdown: the pictures."""
+    parts = []
+    for role, picture in shown.pictures.items():
+        encoded = base64.b64encode(picture).decode()
+        parts += [f"### {PICTURES[role]}", f"![{PICTURES[role]}](data:image/png;base64,{encoded})"]
+    return parts
 
 
 def _skill(shown: Shown) -> str:

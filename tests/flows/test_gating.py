@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from command_line import write_tables
+from command_line import CommandLine, write_tables
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 
@@ -19,7 +19,8 @@ from chapkit_flows.lineage.registry import assignments, find_version, scan_versi
 
 pytestmark = pytest.mark.usefixtures("server", "home")
 TRIED = Path(__file__).parent / "models/tried.py"
-PLAN = {"periods": 2, "splits": 3}
+PLAN = {"periods": 2, "splits": 3, "baselines": [], "pictures": False}
+ANY = {"within": {"metric": "crps", "low": 0}}
 GATE = {"rules": [{"no_place_worse": {"metric": "crps", "by": 0.01}}], "plan": PLAN}
 
 
@@ -70,6 +71,44 @@ def test_promotes_or_keeps(tried: Model, data: Path) -> None:
     again = tried.retrain(tried.config(), str(data), gate=GATE)
     assert (False, None) == (again.is_new, again.promoted)
     assert 3 == len(scan_versions(database, "tried"))
+
+
+def test_reports_skill_and_pictures(tried: Model, data: Path) -> None:
+    """Promoted or not, the report shows the skill against the baselines and the pictures, which are artifacts too."""
+    plan = {"periods": 2, "splits": 3}
+    rules = [{"within": {"metric": "crps", "high": 0}}]
+    kept = tried.retrain(tried.config(), str(data), gate={"rules": rules, "plan": plan})
+    assert kept.promoted is False
+    report = shown(kept.flow_run_id)
+    for words in ("### Skill against the baselines", "seasonal naive", "data:image/png;base64,", "at most 0."):
+        assert words in report
+    run = get_run(open_resources().database, kept.run_id)
+    made = {edge.role for edge in run.outputs}
+    assert {"baseline_scores", "plot_forecasts", "plot_scores", "scores", "report"} <= made
+    assert "skill_climatology" in run.metrics
+
+
+def test_champion_in_the_trash(tried: Model, data: Path, cli: CommandLine) -> None:
+    """A deleted champion is compared with by its config, the report says where it is, and nobody rolls back to it."""
+    first = tried.retrain(tried.config(), str(data), gate=GATE)
+    deleted = cli("artifacts", "delete", first.artifact_id, "--reason", "wrong")
+    assert "predictions with tried@champion are refused now" in deleted.err
+    worse = tried.retrain(tried.config(shift=9000), str(data), gate=GATE)
+    assert worse.promoted is False
+    assert "It is in the trash: predictions with it are refused" in shown(worse.flow_run_id)
+    better = tried.retrain(tried.config(shift=-1), str(data), gate={**GATE, "rules": [ANY]})
+    assert better.promoted is True
+    refused = cli("models", "rollback", "tried", "--reason", "back")
+    assert (2, True) == (refused.code, f"artifacts restore {first.artifact_id}" in refused.err)
+    assert 2 == len(assignments(open_resources().database, "tried"))
+    cli("artifacts", "restore", first.artifact_id)
+    assert 0 == cli("models", "rollback", "tried", "--reason", "back").code
+
+
+def test_configs_in_turn_are_not_new_to_each_other(tried: Model, data: Path) -> None:
+    """Of two configs that are retrained in turn each is tried once, as long as nothing else is new."""
+    results = [tried.retrain(tried.config(shift=shift), str(data), gate=GATE).is_new for shift in (0, 500, 0, 500)]
+    assert [True, True, False, False] == results
 
 
 def test_reports_drift(tried: Model, data: Path) -> None:
