@@ -51,7 +51,9 @@ def gather(resources: Resources, text: str) -> PageContent:
     made = run.find_output("model")
     version = find_model_version(database, text) if "@" in text else version_of(database, made.id) if made else None
     changes = assignments(database, version.model) if version else []
-    trial = run if run.flow == "backtest" else _find_backtest(resources, run)
+    # A retraining with a gate has tried what it trained.
+    is_tried = run.flow in ("backtest", "retrain") and run.find_output("scores") is not None
+    trial = run if run.flow == "backtest" or is_tried else _find_backtest(resources, run)
     pictures = {}
     for role, name in _PICTURES.items():
         plot = run.find_output(role) or (trial.find_output(role) if trial else None)

@@ -21,7 +21,7 @@ from chapkit_flows.flows.session import RunSession
 from chapkit_flows.lineage.assignments import Decision, ModelVersion
 from chapkit_flows.lineage.facts import RunFact
 from chapkit_flows.lineage.query import STANDING, latest_standing
-from chapkit_flows.lineage.registry import find_version, holders
+from chapkit_flows.lineage.registry import check_alias, find_version, holders
 from chapkit_flows.refs import ArtifactRef, new_id
 from chapkit_flows.standing import read_standing, try_challengers
 
@@ -49,6 +49,12 @@ class LiveGate(BaseModel):
         """Refuse a gate that cannot be judged before anything runs."""
         read_gate(rules)
         return rules
+
+    @field_validator("alias")
+    @classmethod
+    def _check_alias(cls, alias: str) -> str:
+        """Refuse what cannot be an alias before anything runs."""
+        return check_alias(alias)
 
 
 @steps.step("compare the versions in use")

@@ -39,7 +39,7 @@ from chapkit_flows.lineage.assignments import Decision, ModelVersion
 from chapkit_flows.lineage.deletions import find_deletion
 from chapkit_flows.lineage.facts import RunFact
 from chapkit_flows.lineage.query import latest_training, producer
-from chapkit_flows.lineage.registry import find_version, holders
+from chapkit_flows.lineage.registry import check_alias, find_version, holders
 from chapkit_flows.models.contract import ModelContract
 from chapkit_flows.models.runner import Geo
 from chapkit_flows.promotion import describe_backtest, find_backtest, read_scores
@@ -64,6 +64,12 @@ class RetrainGate(BaseModel):
         """Refuse a gate that cannot be judged before anything runs."""
         read_gate(rules)
         return rules
+
+    @field_validator("alias")
+    @classmethod
+    def _check_alias(cls, alias: str) -> str:
+        """Refuse what cannot be an alias before anything runs."""
+        return check_alias(alias)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -13,7 +13,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 
 from chapkit_flows import Model, load_model, open_resources
-from chapkit_flows.errors import ChapkitFlowsError, UnknownMetric
+from chapkit_flows.errors import ChapkitFlowsError, InvalidAlias, UnknownMetric
 from chapkit_flows.lineage.query import get_run, list_runs
 from chapkit_flows.lineage.registry import assignments, find_version, scan_versions
 
@@ -135,6 +135,16 @@ def test_refused_gate(tried: Model, data: Path) -> None:
     """A gate with an unknown metric is refused before anything runs."""
     with pytest.raises(UnknownMetric, match="crsp"):
         tried.retrain(tried.config(), str(data), gate={"rules": [{"better": {"metric": "crsp"}}]})
+    assert [] == list_runs(open_resources().database)
+
+
+@pytest.mark.parametrize("alias", ["a/b", "🏆", "a" * 300, "latest", ""])
+def test_refused_alias(tried: Model, data: Path, alias: str) -> None:
+    """A gate for what cannot be an alias is refused before anything runs, at a retraining and at a scoring."""
+    with pytest.raises(InvalidAlias, match="cannot be an alias"):
+        tried.retrain(tried.config(), str(data), gate=GATE | {"alias": alias})
+    with pytest.raises(InvalidAlias, match="cannot be an alias"):
+        tried.score(str(data), gate={"rules": [ANY], "alias": alias})
     assert [] == list_runs(open_resources().database)
 
 
