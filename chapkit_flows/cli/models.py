@@ -81,6 +81,8 @@ def show_model(options: argparse.Namespace) -> int:
     ]
     if place is not None:
         facts.append(("Live forecasts", _live_forecasts(place)))
+    about = run.output("model").metadata.get("about", {}) if run is not None else {}
+    facts += [("About", " "), *flatten(about)] if about else []
     if run is not None:
         facts.append(("Training run", run.id))
         facts += [("Config", " "), *flatten(run.config.content)] if run.config else []

@@ -56,6 +56,7 @@ class FoldOrder:
         learn: The periods to train on; those of the first split where a model is trained once.
         covariates: What stands for the weather ahead.
         trained: A model that is in the store already.
+        label: Before the name of the task, where several configs have folds.
     """
 
     model: ModelContract | str
@@ -67,6 +68,7 @@ class FoldOrder:
     learn: tuple[str, ...]
     covariates: FutureCovariates
     trained: Saved | None = None
+    label: str = ""
 
     def key(self, what: str) -> str:
         """The name of this piece of work: equal orders have equal names."""
@@ -104,7 +106,7 @@ class FoldForecast:
 
 @task(
     name="forecast a fold",
-    task_run_name="fold {order.split.number}: from {order.split.origin}",
+    task_run_name="{order.label}fold {order.split.number}: from {order.split.origin}",
     cache_policy=NO_CACHE,
     persist_result=False,
 )
@@ -115,7 +117,9 @@ def forecast_fold(order: FoldOrder) -> FoldForecast:
         ChapkitFlowsError: The model failed, or gave no forecast that can be scored.
     """
     done = do_fold(open_artifacts(ChapkitFlowsSettings()), order)
-    get_run_logger().info("%s the forecast from %s", "Reused" if done.reused else "Made", order.split.origin)
+    verb = "reused" if done.reused else "made"
+    text = f"{order.label}{verb} the forecast from {order.split.origin}"
+    get_run_logger().info(text[0].upper() + text[1:])
     return done
 
 
@@ -125,7 +129,7 @@ def do_fold(store: Store, order: FoldOrder) -> FoldForecast:
     Raises:
         ChapkitFlowsError: The model failed, or gave no forecast that can be scored.
     """
-    saved, seconds, reused = once(store, order.key("forecast"), lambda: _forecast(store, order))
+    saved, seconds, reused = once(store, f"{FOLDS}/{order.key('forecast')}", lambda: _forecast(store, order))
     return FoldForecast(split=order.split, saved=saved, reused=reused, seconds=seconds)
 
 
@@ -142,7 +146,7 @@ def identify(model: ModelContract, config: ModelConfig) -> dict[str, Any]:
 
 @task(
     name="fit for folds",
-    task_run_name="fit up to {order.split.origin}",
+    task_run_name="{order.label}fit up to {order.split.origin}",
     cache_policy=NO_CACHE,
     persist_result=False,
 )
@@ -153,48 +157,56 @@ def fit_for_folds(order: FoldOrder) -> Saved:
         ChapkitFlowsError: The model failed.
     """
     store = open_artifacts(ChapkitFlowsSettings())
-    return once(store, order.key("fit"), lambda: _fit(store, order))[0]
+    return once(store, f"{FOLDS}/{order.key('fit')}", lambda: _fit(store, order))[0]
 
 
 def find_forecast(store: Store, order: FoldOrder) -> FoldForecast | None:
     """The forecast of a fold that was done before; None if it must be done."""
-    known = _known(store, order.key("forecast"))
+    known = find_done(store, f"{FOLDS}/{order.key('forecast')}")
     return None if known is None else FoldForecast(split=order.split, saved=known[0], reused=True, seconds=known[1])
 
 
 def find_fit(store: Store, order: FoldOrder) -> Saved | None:
     """The model that was trained before as an order says; None if it must be trained."""
-    known = _known(store, order.key("fit"))
+    known = find_done(store, f"{FOLDS}/{order.key('fit')}")
     return None if known is None else known[0]
 
 
-def _known(store: Store, key: str) -> tuple[Saved, float] | None:
+def find_done(store: Store, name: str) -> tuple[Saved, float] | None:
+    """What a piece of work made, and how long it took; None if it must be done."""
     try:
-        document = store.read_manifest(f"{FOLDS}/{key}")
+        document = store.read_manifest(name)
         saved = Saved(**document["saved"])
         return (saved, float(document["seconds"])) if _is_stored(store, saved) else None
     except (ObjectMissing, DigestMismatch, KeyError, TypeError):
         return None  # it was not done yet, or its traces are damaged
 
 
-def once(store: Store, key: str, work: Callable[[], tuple[Saved, float]]) -> tuple[Saved, float, bool]:
+def once(store: Store, name: str, work: Callable[[], tuple[Saved, float]]) -> tuple[Saved, float, bool]:
     """Do a piece of work unless its result is in the store; the manifest is written after the bytes."""
-    known = _known(store, key)
+    known = find_done(store, name)
     if known is not None:
         return (*known, True)
     saved, seconds = work()
-    store.write_manifest(f"{FOLDS}/{key}", {"saved": asdict(saved), "seconds": seconds})
+    keep_done(store, name, saved, seconds)
     return saved, seconds, False
+
+
+def keep_done(store: Store, name: str, saved: Saved, seconds: float) -> None:
+    """Write down that a piece of work is done, once its result is in the store."""
+    store.write_manifest(name, {"saved": asdict(saved), "seconds": seconds})
 
 
 def _is_stored(store: Store, saved: Saved) -> bool:
     if saved.media_type == TREE:
+        if not store.renew(saved.digest):
+            return False
         return all(store.claim(entry.digest, entry.size) for entry in list_tree(store, saved.digest))
     return store.claim(saved.digest, saved.size)
 
 
 def _forecast(store: Store, order: FoldOrder) -> tuple[Saved, float]:
-    model, config = _model_of(order)
+    model, config = open_model(order.model, order.config)
     frame, geo = _read_inputs(store, order, model.covariates(config), model.target)
     historic = order.split.training(frame)
     covariates = [name for name in model.covariates(config) if name in frame.columns]
@@ -220,7 +232,7 @@ def _forecast(store: Store, order: FoldOrder) -> tuple[Saved, float]:
 
 
 def _fit(store: Store, order: FoldOrder) -> tuple[Saved, float]:
-    model, config = _model_of(order)
+    model, config = open_model(order.model, order.config)
     frame, _ = _read_inputs(store, order, model.covariates(config), model.target)
     with TemporaryDirectory(prefix="chapkit-flows-") as folder:
         began = time.perf_counter()
@@ -264,10 +276,10 @@ def _artifact_of(saved: Saved) -> ArtifactRef:
     return ArtifactRef(id=new_id(), kind="training_workspace", **asdict(saved))
 
 
-def _model_of(order: FoldOrder) -> tuple[ModelContract, ModelConfig]:
+def open_model(given: ModelContract | str, config: ModelConfig | ConfigRef) -> tuple[ModelContract, ModelConfig]:
     """The model, and its config with the values that its references lead to: they are nowhere but in this process."""
-    model = load_model(order.model) if isinstance(order.model, str) else order.model
-    return model, asyncio.run(_config_of(model, order.config))
+    model = load_model(given) if isinstance(given, str) else given
+    return model, asyncio.run(_config_of(model, config))
 
 
 async def _config_of(model: ModelContract, config: ModelConfig | ConfigRef) -> ModelConfig:
@@ -284,7 +296,7 @@ def _read_inputs(
     store: Store, order: FoldOrder, required: tuple[str, ...], target: str
 ) -> tuple[pd.DataFrame, Geo | None]:
     return read_dataset(store, order.data.digest, order.data.media_type, (*required, target)), (
-        _read_polygons(store, order.geo.digest) if order.geo else None
+        read_polygons(store, order.geo.digest) if order.geo else None
     )
 
 
@@ -301,6 +313,7 @@ def read_dataset(store: Store, digest: str, media_type: str, numeric: tuple[str,
 
 
 @lru_cache(maxsize=2)
-def _read_polygons(store: Store, digest: str) -> Geo:
+def read_polygons(store: Store, digest: str) -> Geo:
+    """Polygons from the store."""
     with store.open(digest) as file:
         return read_geo(file.read(), name="geo")

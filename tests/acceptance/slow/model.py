@@ -68,3 +68,6 @@ commanded = Model(
     runner=ShellModelRunner(command, command, project=Project(folder=Path(__file__).parent, include=["nothing"])),
 )
 train, predict, score, train_commanded = slow.train, slow.predict, slow.score, commanded.train
+
+if __name__ == "__main__":
+    commanded.train.serve(name="served")
