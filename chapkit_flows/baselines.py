@@ -188,38 +188,30 @@ def _sample_climatology(request: _Request) -> Numbers:
 
 _HERE = Definition(file=Path(__file__).resolve(), namespace=globals())
 
-persistence = Model(
-    name="persistence",
-    config=PersistenceConfig,
-    runner=_runner(_learn_changes, _sample_persistence),
-    target=TARGET,
-    definition=_HERE,
-    metadata={
-        "display_name": "Persistence",
-        "description": "The last known value, plus past changes from period to period, drawn anew for each step and "
-        "as often down as up (the baseline of Cramer et al. 2022, PNAS 119, e2113561119).",
-    },
+
+def _baseline(name: str, config: type[BaselineConfig], runner: FunctionalModelRunner, *description: str) -> Model:
+    """A model of this file, whose title is its name in words."""
+    about = {"display_name": name.replace("_", " ").capitalize(), "description": " ".join(description)}
+    return Model(name=name, config=config, runner=runner, target=TARGET, definition=_HERE, metadata=about)
+
+
+persistence = _baseline(
+    "persistence",
+    PersistenceConfig,
+    _runner(_learn_changes, _sample_persistence),
+    "The last known value, plus past changes from period to period, drawn anew for each step and",
+    "as often down as up (the baseline of Cramer et al. 2022, PNAS 119, e2113561119).",
 )
-seasonal_naive = Model(
-    name="seasonal_naive",
-    config=SeasonalNaiveConfig,
-    runner=_runner(_learn_yearly_changes, _sample_seasonal_naive),
-    target=TARGET,
-    definition=_HERE,
-    metadata={
-        "display_name": "Seasonal naive",
-        "description": "The last known value of the same season, plus past changes from year to year, as often down "
-        "as up (Hyndman and Athanasopoulos, Forecasting: principles and practice, 5.2).",
-    },
+seasonal_naive = _baseline(
+    "seasonal_naive",
+    SeasonalNaiveConfig,
+    _runner(_learn_yearly_changes, _sample_seasonal_naive),
+    "The last known value of the same season, plus past changes from year to year, as often down",
+    "as up (Hyndman and Athanasopoulos, Forecasting: principles and practice, 5.2).",
 )
-climatology = Model(
-    name="climatology",
-    config=ClimatologyConfig,
-    runner=_runner(_learn_seasons, _sample_climatology),
-    target=TARGET,
-    definition=_HERE,
-    metadata={
-        "display_name": "Climatology",
-        "description": "The values that the place has had in the same season of all past years, drawn at random.",
-    },
+climatology = _baseline(
+    "climatology",
+    ClimatologyConfig,
+    _runner(_learn_seasons, _sample_climatology),
+    "The values that the place has had in the same season of all past years, drawn at random.",
 )

@@ -58,7 +58,14 @@ def promote(
 
 
 def rollback(resources: Resources, model: str, *, alias: str, decision: Decision) -> Assignment:
-    """As `lineage.registry.rollback`, with a manifest."""
+    """As `lineage.registry.rollback`, with a manifest.
+
+    Raises:
+        ArtifactDeleted: The version before is in the trash: nobody could predict with it.
+    """
+    before = registry.previous_holder(resources.database, model, alias=alias)
+    if before is not None:
+        _check_kept(resources, registry.find_version(resources.database, model, str(before)).artifact_id)
     change = registry.rollback(resources.database, model, alias=alias, decision=decision)
     _keep(resources, model)
     return change

@@ -5,4 +5,5 @@ from pathlib import Path
 from chapkit_flows import load_model
 
 _model = load_model(Path(__file__).parents[1] / "examples/dengue_forecast/model.py")
-train, retrain, predict, backtest = _model.train, _model.retrain, _model.predict, _model.backtest
+train, retrain, predict = _model.train, _model.retrain, _model.predict
+backtest, score = _model.backtest, _model.score

@@ -17,6 +17,9 @@ from chapkit_flows.errors import ArtifactError
 from chapkit_flows.refs import ArtifactRef
 
 FORMAT = 1
+FOLDS = "folds"
+"""The folder of the manifests that say which folds are done: they make a rerun find them, in whatever process."""
+
 _LIBRARIES = ("chapkit-flows", "cloudpickle", "numpy", "pandas", "pyarrow")
 _FIELDS = ("id", "kind", "level", "digest", "size", "media_type", "codec", "status")
 

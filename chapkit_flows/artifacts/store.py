@@ -95,6 +95,10 @@ class Sweep:
             self._announce()
         return self._store._backend.remove(object_path(digest), unused_since=unused_since)
 
+    def remove_manifest(self, name: str, *, unused_since: datetime) -> bool:
+        """Remove a document, unless it was written after a moment; tell whether it is gone."""
+        return self._store._backend.remove(_manifest_key(name), unused_since=unused_since)
+
     def remove_unfinished(self, *, unused_since: datetime) -> int:
         """Remove what dead processes left in `tmp/`; return how many files."""
         backend = self._store._backend

@@ -34,7 +34,7 @@ from chapkit_flows.lineage.configs import find_entry
 from chapkit_flows.lineage.deletions import find_deletion, get_usable
 from chapkit_flows.lineage.engine import Database
 from chapkit_flows.lineage.facts import Annotation, ConfigEntry, Newer, RunFact
-from chapkit_flows.lineage.query import get_artifact, get_run, list_artifacts, list_runs, producer
+from chapkit_flows.lineage.query import consumers, get_artifact, get_run, list_artifacts, list_runs, producer
 from chapkit_flows.lineage.search import search_artifacts, search_runs
 from chapkit_flows.lineage.staleness import stale_reasons
 from chapkit_flows.refs import ArtifactRef
@@ -166,10 +166,12 @@ def show_artifact(options: argparse.Namespace) -> int:
     deletion = find_deletion(database, artifact.id)
     tags, said = _annotations(database, artifact.id)
     stale = stale_reasons(database, [artifact.id]).get(artifact.id, ())
+    scoring = _find_scoring(database, artifact)
     if options.json:
-        about = {
+        about: dict[str, Any] = {
             "stale": [asdict(reason) | {"read_at": reason.read_at.isoformat()} for reason in stale],
             "run_id": run.id if run else None,
+            "scores": _scores_json(scoring, artifact),
             "deletion": deletion.to_dict() if deletion else None,
             "tags": tags,
             "annotations": [item.to_dict() for item in said],
@@ -189,8 +191,35 @@ def show_artifact(options: argparse.Namespace) -> int:
         ("Type", f"{artifact.media_type} ({artifact.codec})"),
     ]
     facts += flatten(artifact.metadata)
+    facts += _score_facts(scoring, artifact)
     print_facts([*facts, *_annotation_facts(tags, said)])
     return 0
+
+
+def _find_scoring(database: Database, artifact: ArtifactRef) -> RunFact | None:
+    """The newest run that scored a prediction."""
+    if artifact.kind != "prediction":
+        return None
+    read = consumers(database, artifact.id)
+    return next((run for run in read if (run.flow, run.status) == ("score", "completed")), None)
+
+
+def _score_facts(scoring: RunFact | None, artifact: ArtifactRef) -> list[tuple[str, object]]:
+    if scoring is None:
+        return (
+            [("Scores", "not scored yet: chapkit-flows score ID --truth URI")] if artifact.kind == "prediction" else []
+        )
+    metrics = scoring.artifact_metrics.get(artifact.id, {})
+    truth = ", ".join(scoring.name_of(edge) for edge in scoring.inputs if edge.role == "truth")
+    facts: list[tuple[str, object]] = [("Scores", f"with {truth}, {when(scoring.started_at)}, by run {scoring.id}")]
+    return [*facts, *((f"  {name}", f"{value:.4g}") for name, value in metrics.items())]
+
+
+def _scores_json(scoring: RunFact | None, artifact: ArtifactRef) -> dict[str, Any] | None:
+    if scoring is None:
+        return None
+    metrics = dict(scoring.artifact_metrics.get(artifact.id, {}))
+    return {"run_id": scoring.id, "started_at": scoring.started_at.isoformat(), "metrics": metrics}
 
 
 def _stale_text(artifact: ArtifactRef, reason: Newer) -> str:

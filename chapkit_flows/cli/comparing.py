@@ -19,10 +19,10 @@ from chapkit_flows.errors import ConfigNotFound, DataError, EvaluationError, Mod
 from chapkit_flows.evaluation.comparison import Comparison, compare
 from chapkit_flows.lineage.experiments import find_experiment
 from chapkit_flows.lineage.facts import RunFact
-from chapkit_flows.lineage.query import get_artifact, get_run, producer
+from chapkit_flows.lineage.query import consumers, get_artifact, get_run, latest_backtest, producer
 from chapkit_flows.ranking import rank
 from chapkit_flows.refs import ArtifactRef
-from chapkit_flows.reports.causes import Explanation, explain
+from chapkit_flows.reports.causes import Explanation, explain_pair
 from chapkit_flows.reports.runs import RunComparison, Subject, compare_subjects
 from chapkit_flows.resources import Resources, open_resources
 
@@ -51,15 +51,14 @@ def compare_(options: argparse.Namespace) -> int:
 def why(options: argparse.Namespace) -> int:
     """Print why two results differ; 1 if they do."""
     resources = open_resources()
-    before, after = (find_run(resources, text) for text in (options.a, options.b))
+    before, after = (_find_result(resources, text) for text in (options.a, options.b))
 
     def read(artifact: ArtifactRef) -> pd.DataFrame:
         with resources.store.open(artifact.digest) as file:
             return read_table(file, media_type=artifact.media_type)
 
-    trainings = tuple(run for run in (_training_of(resources, one) for one in (before, after)) if run)
-    pair = (trainings[0], trainings[1]) if len(trainings) == 2 else None
-    found = explain(before, after, read=read, trainings=pair)
+    trainings = (_training_of(resources, before), _training_of(resources, after))
+    found = explain_pair(before, after, read=read, trainings=trainings)
     if options.json:
         print_json({"a": before.id, "b": after.id} | found.to_dict())
     else:
@@ -107,6 +106,22 @@ def find_subject(resources: Resources, text: str) -> Subject:
     return Subject(label=label, config=ref)
 
 
+def _find_result(resources: Resources, text: str) -> RunFact:
+    """The run that a text names, or that made what it names.
+
+    Raises:
+        DataError: It names a config, which has no result.
+        ChapkitFlowsError: There is no such thing, or no run made it.
+    """
+    subject = find_subject(resources, text)
+    if subject.run is None:
+        raise DataError(
+            f"{text} is a config: there is no result to explain. Name a run that used it, or put configs side by side: "
+            "chapkit-flows compare A B"
+        )
+    return subject.run
+
+
 def find_run(resources: Resources, text: str) -> RunFact:
     """The run that a text names, or that made the artifact or model version that it names.
 
@@ -148,14 +163,35 @@ def _unique(subjects: Sequence[Subject]) -> list[Subject]:
 
 
 def _compare_scores(resources: Resources, subjects: Sequence[Subject], metric: str) -> tuple[Comparison | None, str]:
-    made = [(one.label, one.run.find_output("scores")) for one in subjects if one.run]
-    scores = {label: load(resources.store, artifact, allow_pickle=False) for label, artifact in made if artifact}
-    if len(scores) < len(subjects):
+    found = [(one.label, _scores_of(resources, one.run)) for one in subjects if one.run is not None]
+    scores = {label: rows for label, rows in found if rows is not None}
+    lacking = [label for label, rows in found if rows is None]
+    if len(found) < len(subjects) or not scores:
         return None, ""
+    if lacking:
+        return None, f"{lacking[0]} has no backtest, or was not scored yet."
     try:
         return compare(scores, metric, reference=subjects[0].label), ""
     except EvaluationError as error:
         return None, str(error)
+
+
+def _scores_of(resources: Resources, run: RunFact) -> pd.DataFrame | None:
+    """Of a backtest its scores, of a training those of the backtest of its config and code, of a prediction its own."""
+    made = run.find_output("prediction")
+    if run.flow == "score":
+        return None  # of many predictions, which may be of the same place and period
+    if made is not None:
+        read = consumers(resources.database, made.id)
+        run = next((one for one in read if (one.flow, one.status) == ("score", "completed")), run)
+    kept = run.find_output("scores")
+    if kept is None and run.find_output("model") is not None and run.config is not None and run.code is not None:
+        tried = latest_backtest(resources.database, run.model, run.config.digest, run.code)
+        kept = tried.find_output("scores") if tried is not None else None
+    if kept is None:
+        return None
+    rows: pd.DataFrame = load(resources.store, kept, allow_pickle=False)
+    return rows if made is None else rows[rows["prediction"] == made.id].reset_index(drop=True)
 
 
 def _print_comparison(found: RunComparison, *, everything: bool) -> None:
@@ -225,7 +261,7 @@ def _print_explanation(before: RunFact, after: RunFact, found: Explanation) -> N
         print_facts([(name, f"{run.model} {run.flow}  {run.id}  {run.status}  "
                       f"{how_long(run.started_at, run.finished_at)}")])  # fmt: skip
     said = {True: "The results are the same bytes.", False: "The results differ.", None: "One of them has no result."}
-    print_line(f"\n{said[found.is_same]}")
+    print_line(f"\n{found.note or said[found.is_same]}")
     for number, cause in enumerate(found.causes, start=1):
         print_line(f"\n{number}. {cause.text}")
         for line in cause.details:

@@ -8,9 +8,11 @@ from typing import Any
 
 from chapkit_flows.cli.changes import read_config
 from chapkit_flows.cli.output import print_facts, print_json, print_line, print_table, show_error
+from chapkit_flows.cli.promotions import read_rules_file
 from chapkit_flows.cli.runs import find_model
 from chapkit_flows.cli.server import recorded_run, run_here, watched
-from chapkit_flows.errors import ChapkitFlowsError, EvaluationError, ModelNotFound
+from chapkit_flows.cli.standings import print_standing
+from chapkit_flows.errors import ChapkitFlowsError, EvaluationError, InvalidGate, ModelNotFound
 from chapkit_flows.evaluation.metrics import METRICS
 from chapkit_flows.evaluation.vintages import describe_plan, known_table, optimism_table
 from chapkit_flows.flows.model import Model
@@ -68,12 +70,15 @@ def read_plan(options: argparse.Namespace) -> dict[str, Any]:
 
 def score(options: argparse.Namespace) -> int:
     """Score predictions and print how good they were; 1 if one cannot be scored."""
+    if options.promote and options.gate is None:
+        raise InvalidGate("Nothing is promoted without a gate. Pass its file as --gate FILE.")
+    gate = {"rules": read_rules_file(options.gate), "promote": options.promote} if options.gate else None
     model = _find_scored(options)
     begun: list[str] = []
 
     async def work() -> Any:
         flow: Any = watched(model.score, begun)
-        return await flow(options.truth, options.id)
+        return await flow(options.truth, options.id, gate)
 
     try:
         result = run_here(work(), options)
@@ -83,11 +88,20 @@ def score(options: argparse.Namespace) -> int:
     if options.json:
         print_json(result.to_dict())
         return 1 if counts["failed"] else 0
-    if result.artifact_id is not None:
+    if result.metrics:
         _print_means(result.metrics)
-    told = f"{counts['scored']} scored, {counts['waiting']} without truth yet, {counts['failed']} cannot be scored"
+        print_line("")
+    told = (
+        f"{counts['scored']} scored, {counts['unchanged']} as before, {counts['waiting']} without truth yet, "
+        f"{counts['failed']} cannot be scored"
+    )
     scores = [("Scores", result.artifact_id)] if result.artifact_id else []
     print_facts([("Predictions", told), *scores, ("Run", result.run_id)])
+    if result.standing is not None:
+        print_line("")
+        print_standing(result.standing)
+    if result.decision is not None:
+        print_line(f"\n{result.decision}")
     return 1 if counts["failed"] else 0
 
 

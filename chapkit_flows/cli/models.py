@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from chapkit_flows import registry
 from chapkit_flows.cli.annotations import author_of
 from chapkit_flows.cli.output import flatten, print_facts, print_json, print_line, print_table, say, when
+from chapkit_flows.cli.standings import find_place, live_text
 from chapkit_flows.errors import ModelVersionNotFound
 from chapkit_flows.lineage.assignments import Assignment, Decision, ModelVersion
 from chapkit_flows.lineage.engine import Database
-from chapkit_flows.lineage.query import producer
+from chapkit_flows.lineage.query import latest_standing, producer
 from chapkit_flows.lineage.registry import (
     as_of,
     assignments,
@@ -31,17 +33,26 @@ def list_models(options: argparse.Namespace) -> int:
     versions = list_versions(database, model=options.model, limit=options.limit + 1, before=options.before)
     page = versions[: options.limit]
     aliases = _aliases(database, page)
+    standings = {model: latest_standing(database, model) for model in {version.model for version in page}}
+    places = {one.id: find_place(standings[one.model], one.number) for one in page}
     if options.json:
-        print_json({"versions": [version.to_dict() | {"aliases": aliases[version.id]} for version in page]})
+        print_json({"versions": [one.to_dict() | {"aliases": aliases[one.id], "live": places[one.id]} for one in page]})
         return 0
     if not page:
         say("No model is registered. Register one with: chapkit-flows models register ID")
     rows = [
-        (one.name, ", ".join(aliases[one.id]), one.artifact_id, when(one.registered_at), one.registered_by)
+        (
+            one.name,
+            ", ".join(aliases[one.id]),
+            one.artifact_id,
+            when(one.registered_at),
+            one.registered_by,
+            live_text(places[one.id], standings[one.model]),
+        )
         for one in page
     ]
     if rows:
-        print_table(("version", "aliases", "artifact", "registered", "by"), rows)
+        print_table(("version", "aliases", "artifact", "registered", "by", "live CRPS"), rows)
     if len(versions) > options.limit:
         say(f"More: chapkit-flows models list --before {page[-1].artifact_id}")
     return 0
@@ -53,9 +64,11 @@ def show_model(options: argparse.Namespace) -> int:
     version = find_model_version(database, options.version) if options.at is None else _then(database, options)
     aliases = _aliases(database, [version])[version.id]
     run = producer(database, version.artifact_id)
+    standing = latest_standing(database, version.model)
+    place = find_place(standing, version.number)
     if options.json:
         training = None if run is None else run.to_dict()
-        print_json(version.to_dict() | {"aliases": aliases, "training": training})
+        print_json(version.to_dict() | {"aliases": aliases, "live": place, "training": training})
         return 0
     facts: list[tuple[str, object]] = [
         ("Version", version.name),
@@ -64,7 +77,10 @@ def show_model(options: argparse.Namespace) -> int:
         ("Digest", version.digest),
         ("Registered", f"{when(version.registered_at)} by {version.registered_by}"),
         ("Note", version.note),
+        ("Live CRPS", live_text(place, standing)),
     ]
+    if place is not None:
+        facts.append(("Live forecasts", _live_forecasts(place)))
     about = run.output("model").metadata.get("about", {}) if run is not None else {}
     facts += [("About", " "), *flatten(about)] if about else []
     if run is not None:
@@ -73,6 +89,15 @@ def show_model(options: argparse.Namespace) -> int:
         facts += [(f"Read as {edge.role}", edge.artifact.id) for edge in run.inputs]
     print_facts([(title, value) for title, value in facts if value != ""])
     return 0
+
+
+def _live_forecasts(place: Mapping[str, Any]) -> str:
+    text = f"{place['predictions']} predictions scored, {place['first']} to {place['last']}"
+    beside = place["beside"]
+    if beside is None:
+        return text
+    chance = beside["note"] if beside["p_value"] is None else f"p = {beside['p_value']:.3f}"
+    return f"{text}; {beside['n_pairs']} forecasts of both, {chance}"
 
 
 def register_model(options: argparse.Namespace) -> int:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from chapkit_flows import registry
 from chapkit_flows.cli.models import decision_of, find_model_version, tell_change
@@ -37,8 +40,25 @@ def read_gate_file(file: Path) -> Gate:
         InvalidGate: It is no gate.
         UnknownMetric: It names a metric that there is not.
     """
+    return read_gate(_read(file))
+
+
+def read_rules_file(file: Path) -> list[Any]:
+    """The rules of the gate that a YAML file describes, as flows take them.
+
+    Raises:
+        DataError: The file cannot be read.
+        InvalidGate: It is no gate.
+        UnknownMetric: It names a metric that there is not.
+    """
+    text = _read(file)
+    read_gate(text)
+    document = yaml.safe_load(text)
+    return list(document["rules"] if isinstance(document, dict) else document)
+
+
+def _read(file: Path) -> str:
     try:
-        text = file.read_text(encoding="utf-8")
+        return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"The gate {file} cannot be read: {error}. Check the path.") from error
-    return read_gate(text)

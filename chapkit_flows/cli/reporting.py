@@ -55,7 +55,9 @@ def gather(resources: Resources, text: str) -> PageContent:
     made = run.find_output("model")
     version = find_model_version(database, text) if "@" in text else version_of(database, made.id) if made else None
     changes = assignments(database, version.model) if version else []
-    trial = run if run.flow == "backtest" else _find_backtest(resources, run)
+    # A retraining with a gate has tried what it trained.
+    is_tried = run.flow in ("backtest", "retrain") and run.find_output("scores") is not None
+    trial = run if run.flow == "backtest" or is_tried else _find_backtest(resources, run)
     pictures = draw_all_places(resources, run)
     for role, name in _PICTURES.items():
         if role == "plot" and pictures:

@@ -160,7 +160,8 @@ def _check_value(place: str, key: str, value: Any) -> None:
     else:
         is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
         low, high = {"p_below": (0, 1), "by": (0, math.inf)}.get(key, (-math.inf, math.inf))
-        fits, wanted = is_number and low <= value <= high, f"a number from {low} to {high}"
+        fits = is_number and low <= value <= high
+        wanted = {"p_below": "a number from 0 to 1", "by": "a number, 0 or more"}.get(key, "a number")
     if not fits:
         raise InvalidGate(f"{place}: {key} is {value!r}; write {wanted}.")
 
@@ -224,7 +225,12 @@ def _judge_within(rule: Within, candidate: pd.DataFrame, metric: Metric) -> _Jud
         return _Judgement(holds=False, message=message, numbers={"value": None, "n": 0})
     value = summary_of(known, metric)
     holds = rule.low <= value <= rule.high
-    message = f"{metric.title} is {value:.4g}; it must be from {rule.low:g} to {rule.high:g}."
+    bounds = f"from {rule.low:g} to {rule.high:g}"
+    if rule.high == math.inf:
+        bounds = f"at least {rule.low:g}"
+    elif rule.low == -math.inf:
+        bounds = f"at most {rule.high:g}"
+    message = f"{metric.title} is {value:.4g}; it must be {bounds}."
     return _Judgement(holds=holds, message=message, numbers={"value": value, "n": len(known)})
 
 
@@ -257,7 +263,8 @@ def _judge_places(rule: NoPlaceWorse, pairs: pd.DataFrame, metric: Metric, count
     place, loss = max(losses.items(), key=lambda item: item[1])
     message = (
         f"{metric.title} is more than {rule.by:.1%} worse in {len(worse)} of {len(losses)} places; "
-        f"{'worst' if loss > 0 else 'least better'} in {place} ({loss:+.1%})."
+        f"{'worst' if loss > 0 else 'least better'} in {place} "
+        f"({f'{loss:+.1%}' if math.isfinite(loss) else 'where the champion has no error'})."
     )
     ranked = sorted(worse.items(), key=lambda item: -item[1])
     listed = {place: _finite(loss) for place, loss in ranked}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
+from collections.abc import Sequence
 
 import pandas as pd
 from prefect.artifacts import acreate_markdown_artifact
@@ -46,11 +47,7 @@ def describe_backtest(run: RunFact, shown: Shown) -> str:
     if failed:
         rows = [[plain(origin), plain(reason)] for origin, reason in failed.items()]
         parts += [f"### {len(failed)} folds failed", table(("Origin", "Why"), rows)]
-    if shown.baselines:
-        parts += ["### Skill against the baselines", _skill(shown)]
-    for role, picture in shown.pictures.items():
-        encoded = base64.b64encode(picture).decode()
-        parts += [f"### {PICTURES[role]}", f"![{PICTURES[role]}](data:image/png;base64,{encoded})"]
+    parts += [*describe_skill(shown), *show_pictures(shown)]
     parts += ["### By periods ahead", _by(scores, "horizon", "Periods ahead")]
     places = _pivot(scores, "location")
     head = ["Place", *places.columns]
@@ -77,16 +74,25 @@ def _vintages(run: RunFact) -> list[str]:
     ]
 
 
-async def publish_scores(run: RunFact, scores: pd.DataFrame | None) -> None:
-    """Publish a markdown artifact: how good predictions were, now that the truth is known."""
-    counts = {name: int(run.metrics.get(name, 0)) for name in ("scored", "waiting", "failed")}
-    lead = f"{counts['scored']} scored, {counts['waiting']} without truth yet, {counts['failed']} not scorable."
+async def publish_scores(run: RunFact, scores: pd.DataFrame | None, standing: Sequence[str] = ()) -> None:
+    """Publish a markdown artifact: how good predictions were, now that the truth is known.
+
+    Args:
+        run: That scored them.
+        scores: The new ones.
+        standing: Parts about the versions of the model.
+    """
+    counts = {name: int(run.metrics.get(name, 0)) for name in ("scored", "unchanged", "waiting", "failed")}
+    lead = (
+        f"{counts['scored']} scored, {counts['unchanged']} as before, {counts['waiting']} without truth yet, "
+        f"{counts['failed']} not scorable."
+    )
     parts = [f"## {run.model}: predictions and the truth", lead]
     if scores is not None:
         parts += [_overall(scores), "### By periods ahead", _by(scores, "horizon", "Periods ahead")]
         parts += ["### By prediction", _by(scores, "prediction", "Prediction")]
     await acreate_markdown_artifact(
-        markdown="\n\n".join([*parts, "### Made from", facts_table(run, None)]),
+        markdown="\n\n".join([*parts, *standing, "### Made from", facts_table(run, None)]),
         key=artifact_key(run.model, run.flow),
         description="How good predictions were",
     )
@@ -101,6 +107,20 @@ def _overall(scores: pd.DataFrame) -> str:
         if metric.name in means.index and means["n"][metric.name] and not metric.name.startswith("pit_")
     ]
     return table(("Metric", "Mean", "Unit", "Rows"), rows)
+
+
+def describe_skill(shown: Shown) -> list[str]:
+    """Parts of markdown: how much better than the baselines; none where they were not scored."""
+    return ["### Skill against the baselines", _skill(shown)] if shown.baselines else []
+
+
+def show_pictures(shown: Shown) -> list[str]:
+    """Parts of markdown: the pictures."""
+    parts = []
+    for role, picture in shown.pictures.items():
+        encoded = base64.b64encode(picture).decode()
+        parts += [f"### {PICTURES[role]}", f"![{PICTURES[role]}](data:image/png;base64,{encoded})"]
+    return parts
 
 
 def _skill(shown: Shown) -> str:

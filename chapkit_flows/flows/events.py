@@ -7,11 +7,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import Any, Literal
 
 from prefect.events import emit_event
+from prefect.logging import get_run_logger
 
 from chapkit_flows.errors import ValidationFailed
+from chapkit_flows.lineage.assignments import ModelVersion
 from chapkit_flows.lineage.facts import Reading, RunFact
 from chapkit_flows.refs import ArtifactRef
 from chapkit_flows.settings import ChapkitFlowsSettings
@@ -95,6 +97,24 @@ def announce(events: Iterable[RunEvent], log: Log, settings: ChapkitFlowsSetting
                 related=[dict(labels) for labels in event.related],
                 payload=dict(event.payload),
             )
+
+
+def announce_decision(
+    run: RunFact,
+    version: ModelVersion,
+    alias: str,
+    action: Literal["promoted", "proposed"],
+    evidence: Mapping[str, Any],
+) -> None:
+    """Tell that a version has got an alias, or that it passed a gate and waits for somebody to give it one."""
+    champion = evidence.get("champion")
+    payload = {
+        "version": version.name,
+        "artifact_id": version.artifact_id,
+        "alias": alias,
+        "previous": champion["version"] if champion else None,
+    }
+    announce([_about_model(run, f"chapkit.model.{action}", payload)], get_run_logger(), ChapkitFlowsSettings())
 
 
 @cache

@@ -17,6 +17,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
 from chapkit_flows.artifacts.codecs import Saved, load, save
+from chapkit_flows.artifacts.manifests import FOLDS
 from chapkit_flows.artifacts.store import Store
 from chapkit_flows.artifacts.trees import MEDIA_TYPE as TREE
 from chapkit_flows.artifacts.trees import list_tree
@@ -40,9 +41,6 @@ from chapkit_flows.models.runner import Geo
 from chapkit_flows.refs import ArtifactRef, ConfigRef, canonical_json, digest_of, new_id
 from chapkit_flows.resources import open_artifacts
 from chapkit_flows.settings import ChapkitFlowsSettings
-
-FOLDS = "folds"
-"""The folder of the manifests that say which folds are done: they make a rerun find them, in whatever process."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from io import BytesIO
 from typing import Any
 
@@ -26,16 +26,22 @@ from chapkit_flows.evaluation.splits import Split
 from chapkit_flows.flows import steps
 from chapkit_flows.flows.backtest import BacktestPlan, check_backtest, forecast_folds, score_all, score_folds
 from chapkit_flows.flows.check import resolve_horizon
+from chapkit_flows.flows.evaluations import describe_skill, show_pictures
+from chapkit_flows.flows.events import announce_decision
 from chapkit_flows.flows.folds import read_dataset
 from chapkit_flows.flows.markdown import plain, table
+from chapkit_flows.flows.pictures import Shown, draw_pictures
 from chapkit_flows.flows.session import RunSession
+from chapkit_flows.flows.skill import score_baselines
 from chapkit_flows.flows.summary import artifact_key, next_step, origin_parts
 from chapkit_flows.flows.training import load_training
 from chapkit_flows.lineage.assignments import Decision, ModelVersion
+from chapkit_flows.lineage.deletions import find_deletion
 from chapkit_flows.lineage.facts import RunFact
 from chapkit_flows.lineage.query import latest_training, producer
-from chapkit_flows.lineage.registry import find_version, holders
+from chapkit_flows.lineage.registry import check_alias, find_version, holders
 from chapkit_flows.models.contract import ModelContract
+from chapkit_flows.models.runner import Geo
 from chapkit_flows.promotion import describe_backtest, find_backtest, read_scores
 from chapkit_flows.refs import ArtifactRef, CodeVersion, Diagnostic, new_id
 
@@ -59,6 +65,12 @@ class RetrainGate(BaseModel):
         """Refuse a gate that cannot be judged before anything runs."""
         read_gate(rules)
         return rules
+
+    @field_validator("alias")
+    @classmethod
+    def _check_alias(cls, alias: str) -> str:
+        """Refuse what cannot be an alias before anything runs."""
+        return check_alias(alias)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -103,14 +115,22 @@ def _find_drift(session: RunSession, config: ModelConfig, alias: str, data: Pane
 
 
 async def try_candidate(
-    session: RunSession, config: ModelConfig, gate: RetrainGate, data: Panel, drift: Sequence[Diagnostic]
+    session: RunSession,
+    config: ModelConfig,
+    gate: RetrainGate,
+    inputs: tuple[Panel, Geo | None],
+    drift: Sequence[Diagnostic],
 ) -> None:
     """Backtest the config beside that of the champion on the same folds, judge, and keep the report."""
+    data, polygons = inputs
     settings = with_horizon(config, resolve_horizon(config, gate.plan.periods))
     cuts = gate.plan.cut(settings.prediction_periods)
     splits = await check_backtest(session, cuts, gate.plan.strategy, data)
     forecasts = await forecast_folds(session, settings, gate.plan, splits)
     await score_folds(session, data, splits, forecasts)
+    await score_baselines(session, settings.prediction_periods, (data, splits), gate.plan.baselines)
+    if gate.plan.pictures:
+        await draw_pictures(session, data, polygons)
     champion = await _try_champion(session, gate, settings.prediction_periods, splits, data)
     await judge_candidate(session, gate, champion, drift)
 
@@ -124,14 +144,18 @@ async def _try_champion(
     if holder is None:
         return None
     version = find_version(resources.database, model.name, str(holder.number))
-    training = await load_training(resources.database, model, version.artifact_id)
+    # What is compared is what its config and code forecast: for that its own bytes are not needed.
+    training = await load_training(resources.database, model, version.artifact_id, deleted_too=True)
+    in_trash = find_deletion(resources.database, version.artifact_id) is not None
     if not _is_same_code(training.run, model):
-        return await asyncio.to_thread(_recall_champion, session, version)
+        recalled = await asyncio.to_thread(_recall_champion, session, version)
+        return replace(recalled, sources={**recalled.sources, "in_trash": in_trash})
     forecasts = await forecast_folds(session, with_horizon(training.config, horizon), gate.plan, splits)
     tables, _ = await asyncio.to_thread(score_all, session, data, forecasts)
     sources = {
         "version": version.name,
         "backtest": session.fact.id,
+        "in_trash": in_trash,
         "data": [edge.artifact.digest for edge in session.inputs if edge.role == "data"],
     }
     scores = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
@@ -222,6 +246,7 @@ async def promote_or_keep(session: RunSession) -> tuple[bool, str]:
             registry.promote(resources, version, alias=alias, expected=facts["expected"], decision=decision)
         except PromotionConflict as error:
             return False, f"{version.name} passed the gate, but {error}"
+        announce_decision(session.fact, version, alias, "promoted", facts["evidence"])
         return True, f"{version.name} passed the gate and is {alias} now."
 
     promoted, told = await asyncio.to_thread(work)
@@ -229,11 +254,12 @@ async def promote_or_keep(session: RunSession) -> tuple[bool, str]:
     return promoted, told
 
 
-async def publish_decision(run: RunFact, told: str) -> None:
-    """Publish a markdown artifact: what was decided, by which numbers, and how the data has changed."""
+async def publish_decision(run: RunFact, shown: Shown, told: str) -> None:
+    """Publish a markdown artifact: what was decided, by which numbers, how good it is, and how the data has changed."""
     evidence = run.output("report").metadata["evidence"]
     head, *trial = describe_trial(run.model, evidence)
-    parts = [head, f"**{plain(told)}**", *trial, "### The new model", next_step(run, "model")]
+    parts = [head, f"**{plain(told)}**", *trial, *describe_skill(shown), *show_pictures(shown)]
+    parts += ["### The new model", next_step(run, "model")]
     await acreate_markdown_artifact(
         markdown="\n\n".join([*parts, *origin_parts(run, "model")]),
         key=artifact_key(run.model, run.flow),
@@ -249,6 +275,8 @@ def describe_trial(model: str, evidence: Mapping[str, Any]) -> list[str]:
     ]
     champion = evidence["champion"]
     beside = f"Compared with {champion['version']}." if champion else "There was no champion to compare with."
+    if champion and champion.get("in_trash"):
+        beside += " It is in the trash: predictions with it are refused until it is restored or another is promoted."
     drift = [[found["severity"], plain(found["message"])] for found in evidence["drift"]]
     changed = table(("", "Input"), drift) if drift else "No input has drifted from the data of the model in use."
     passed = "passed" if evidence["passed"] else "did not pass"

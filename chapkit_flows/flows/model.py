@@ -15,6 +15,7 @@ from prefect.task_runners import TaskRunner
 from chapkit_flows.configs.block import ModelConfig
 from chapkit_flows.errors import InvalidModel
 from chapkit_flows.flows.backtest import BacktestPlan, backtest
+from chapkit_flows.flows.challengers import LiveGate
 from chapkit_flows.flows.gating import RetrainGate
 from chapkit_flows.flows.predict import predict
 from chapkit_flows.flows.results import (
@@ -220,20 +221,22 @@ class Model(ModelContract):
 
     @cached_property
     def score(self) -> ModelFlow:
-        """The flow `(truth, prediction=None)`."""
+        """The flow `(truth, prediction=None, gate=None)`; the gate may be a mapping."""
 
-        async def score_flow(truth: str, prediction: str | None = None) -> ScoreResult:
+        async def score_flow(truth: str, prediction: str | None = None, gate: LiveGate | None = None) -> ScoreResult:
             """Score a prediction with the truth, or all predictions of the model whose truth has come.
 
-            The metrics are then those of the prediction; scoring again with more truth adds to them.
+            The metrics are then those of the prediction; scoring again with more truth adds to them. The registered
+            versions that have live forecasts are compared with the champion.
 
             Args:
                 truth: Where the data with the truth is: a path, any fsspec URL, or artifact://ID. CSV or Parquet.
                 prediction: The id of a prediction; default: all of the model.
+                gate: What a challenger must pass by its live forecasts to be proposed, or promoted, as the champion.
             """
-            return await score(self, truth, prediction)
+            return await score(self, truth, prediction, gate=gate)
 
-        return self._flow("score", score_flow)
+        return self._flow("score", score_flow, gate=LiveGate | None)
 
     @cached_property
     def validate(self) -> ModelFlow:

@@ -96,9 +96,14 @@ class ScoreResult:
     """Predictions that were scored with the truth.
 
     Attributes:
-        artifact_id: Of the scores, a row per prediction, place and period; None if none could be scored yet.
+        artifact_id: Of the new scores, a row per prediction, place and period; None if none are new.
         metrics: The mean of each metric over all rows.
-        predictions: How many were `scored`, are `waiting` for their truth, and `failed` to be scored.
+        predictions: How many were `scored`, came out `unchanged`, are `waiting` for their truth, and `failed` to be
+            scored.
+        standing: How the versions of the model stand by their live forecasts; None if that is as it was, or if no
+            version is registered that has any.
+        passed: The version that passed the gate, and is promoted or proposed.
+        decision: What was decided at the gate, in words.
     """
 
     run_id: str
@@ -107,6 +112,9 @@ class ScoreResult:
     flow_run_id: str | None
     metrics: Mapping[str, float]
     predictions: Mapping[str, int]
+    standing: Mapping[str, Any] | None = None
+    passed: str | None = None
+    decision: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON types."""

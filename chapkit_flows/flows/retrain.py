@@ -17,6 +17,7 @@ from chapkit_flows.configs.versions import with_horizon
 from chapkit_flows.flows import steps
 from chapkit_flows.flows.check import resolve_horizon
 from chapkit_flows.flows.gating import RetrainGate, find_drift, promote_or_keep, publish_decision, try_candidate
+from chapkit_flows.flows.pictures import read_shown
 from chapkit_flows.flows.places import fit_model
 from chapkit_flows.flows.results import RetrainResult
 from chapkit_flows.flows.secrets import with_secrets
@@ -53,35 +54,49 @@ async def retrain(
             revealed = await with_secrets(model.name, settings)
             table = await steps.load_data(run, data, role="data", config=settings)
             polygons = await steps.load_geo(run, geo) if geo else None
-            current = None if force else await find_unchanged(run, settings)
+            current = None if force else await find_unchanged(run, settings, is_gated=gate is not None)
             if current is None:
                 panel = await steps.validate_training(run, revealed, table, polygons)
                 trained = await fit_model(run, (settings, revealed), panel, polygons)
                 await steps.store_model(run, trained, settings, panel)
                 if gate is not None:
                     drift = await find_drift(run, settings, gate.alias, panel)
-                    await try_candidate(run, settings, gate, panel, drift)
+                    await try_candidate(run, settings, gate, (panel, polygons), drift)
             else:
                 run.consumed("model", current)
             await steps.record(run)
         made = run.fact.find_output("model")
         if made is None:
-            return await _say_nothing_new(run.fact)
+            return await _say_nothing_new(run)
         if run.fact.find_output("report") is None:
             await steps.publish(run)
             return _result(run.fact, made, is_new=True)
         promoted, told = await promote_or_keep(run)
-        await publish_decision(run.fact, told)
+        shown = await asyncio.to_thread(read_shown, run.resources.store, run.fact)
+        await publish_decision(run.fact, shown, told)
         return replace(_result(run.fact, made, is_new=True), promoted=promoted)
 
 
 @steps.step("look for what is new")
-async def find_unchanged(session: RunSession, config: ModelConfig) -> ArtifactRef | None:
-    """The model in use, if training now would only make it again; None if there is something new."""
-    last = await asyncio.to_thread(latest_training, session.resources.database, session.model.name)
+async def find_unchanged(session: RunSession, config: ModelConfig, *, is_gated: bool) -> ArtifactRef | None:
+    """The model that training now would only make again; None if there is something new.
+
+    Two saved configs that are retrained in turn are not new to each other: what counts is the last training with the
+    config of that name. Without a name it is the last training, which predictions use; with a gate, where the alias
+    says what they use, the last one with that content.
+    """
+
+    def look() -> RunFact | None:
+        used, database, model = session.config, session.resources.database, session.model.name
+        if used is None or not (used.name or is_gated):
+            return latest_training(database, model)
+        chosen = {"config_name": used.name} if used.name else {"config_digest": used.digest}
+        return latest_training(database, model, **chosen)
+
+    last = await asyncio.to_thread(look)
     log = get_run_logger()
     if last is None:
-        log.info("%s was not trained before", session.model.name)
+        log.info("%s was not trained with this config before", session.model.name)
         return None
     current = last.output("model")
     news = await asyncio.to_thread(lambda: list(find_news(session, config, last)))
@@ -118,9 +133,12 @@ def _source(code: CodeVersion) -> tuple[str | None, ...]:
     return code.git_commit, code.patch_digest, code.source_digest
 
 
-async def _say_nothing_new(run: RunFact) -> RetrainResult | State[RetrainResult]:
+async def _say_nothing_new(session: RunSession) -> RetrainResult | State[RetrainResult]:
+    run = session.fact
     current = next(edge.artifact for edge in run.inputs if edge.role == "model")
-    await publish_nothing_new(run, current)
+    latest = await asyncio.to_thread(latest_training, session.resources.database, run.model)
+    is_latest = latest is not None and latest.output("model").id == current.id
+    await publish_nothing_new(run, current, is_latest=is_latest)
     context = FlowRunContext.get()
     if context is not None and context.flow_run is not None and context.flow_run.run_count > 1:
         # After a state of one's own Prefect raises the error of the attempt before, though the run is completed.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,13 @@ from chapkit_flows.evaluation.scores import learn_yardstick, score_split, summar
 from chapkit_flows.evaluation.splits import Split
 from chapkit_flows.flows import steps
 from chapkit_flows.flows.backtest import artifact_of, read_scores
+from chapkit_flows.flows.challengers import (
+    LiveGate,
+    compare_versions,
+    describe_standing,
+    promote_or_propose,
+    told_of,
+)
 from chapkit_flows.flows.check import errors_first, has_errors
 from chapkit_flows.flows.evaluations import publish_scores
 from chapkit_flows.flows.folds import read_dataset
@@ -29,9 +37,10 @@ from chapkit_flows.lineage.facts import RunFact
 from chapkit_flows.lineage.query import list_artifacts, producer
 from chapkit_flows.models.contract import ModelContract
 from chapkit_flows.models.worker import run_apart
-from chapkit_flows.refs import ArtifactRef
+from chapkit_flows.refs import ArtifactRef, digest_of
+from chapkit_flows.standing import FINGERPRINTS, last_scorings
 
-_COUNTS = ("scored", "waiting", "failed")
+_COUNTS = ("scored", "unchanged", "waiting", "failed")
 _KEYS = ["time_period", "location"]
 _PAGE = 200
 
@@ -46,16 +55,24 @@ class _Scored:
     failed: Mapping[str, str]
 
 
-async def score(model: ModelContract, truth: str, prediction: str | None = None) -> ScoreResult:
-    """Load and fingerprint the truth, score what it covers, record, publish."""
-    async with RunSession(model, "score", {"truth": truth, "prediction": prediction}) as run:
+async def score(
+    model: ModelContract, truth: str, prediction: str | None = None, *, gate: LiveGate | None = None
+) -> ScoreResult:
+    """Load and fingerprint the truth, score what it covers, compare the versions in use, record, decide, publish."""
+    given = {"truth": truth, "prediction": prediction, "gate": gate.model_dump(mode="json") if gate else None}
+    async with RunSession(model, "score", given) as run:
         if not run.done:
             known = await load_truth(run, truth)
-            await score_predictions(run, known, prediction)
+            fresh = await score_predictions(run, known, prediction)
+            await compare_versions(run, fresh, gate)
             await steps.record(run)
+        decision = None if gate is None else await promote_or_propose(run, gate)
         made = run.fact.find_output("scores")
-        await publish_scores(run.fact, None if made is None else await read_scores(run))
-        return _result(run.fact, made)
+        standing = told_of(run.fact)
+        told = [] if standing is None else describe_standing(standing)
+        told += [] if decision is None else [decision[1]]
+        await publish_scores(run.fact, None if made is None else await read_scores(run), told)
+        return _result(run.fact, made, standing, decision)
 
 
 @steps.step("load truth")
@@ -89,8 +106,15 @@ async def load_truth(session: RunSession, uri: str) -> pd.DataFrame:
 
 
 @steps.step("score the predictions")
-async def score_predictions(session: RunSession, truth: pd.DataFrame, prediction: str | None) -> None:
+async def score_predictions(
+    session: RunSession, truth: pd.DataFrame, prediction: str | None
+) -> Mapping[str, pd.DataFrame]:
     """Score one prediction, or all of the model that the truth has come for; keep the scores in the store.
+
+    What was scored before with the same result is left alone: the same command twice records each score once.
+
+    Returns:
+        The scores of each prediction.
 
     Raises:
         ArtifactError: The artifact is no prediction of the model.
@@ -98,20 +122,33 @@ async def score_predictions(session: RunSession, truth: pd.DataFrame, prediction
         EvaluationError: The model has made no prediction.
     """
     done = await asyncio.to_thread(_score_all, session, truth, prediction)
-    for artifact in done.artifacts.values():
-        session.consumed("prediction", artifact)
-    session.artifact_metrics = {key: _means(table) for key, table in done.tables.items()}
-    session.metrics |= dict(zip(_COUNTS, map(float, (len(done.tables), done.waiting, len(done.failed))), strict=True))
+    prints = {key: _fingerprint(table) for key, table in done.tables.items()}
+    before = await asyncio.to_thread(last_scorings, session.resources.database, session.model.name)
+    new = [key for key in done.tables if prints[key] != before.get(key)]
+    for key in new:
+        session.consumed("prediction", done.artifacts[key])
+        session.artifact_metrics[key] = _means(done.tables[key])
+    counts = (len(new), len(done.tables) - len(new), done.waiting, len(done.failed))
+    session.metrics |= dict(zip(_COUNTS, map(float, counts), strict=True))
     if done.tables:
-        table = pd.concat([rows.assign(prediction=key) for key, rows in done.tables.items()], ignore_index=True)
-        session.metrics |= _means(table)
+        session.metrics |= _means(pd.concat(done.tables.values(), ignore_index=True))
+    if new:
+        table = pd.concat([done.tables[key].assign(prediction=key) for key in new], ignore_index=True)
         saved = await asyncio.to_thread(save, session.resources.store, table)
         facts = {"model": session.model.name, "name": "scores", "failed": dict(done.failed)}
+        facts[FINGERPRINTS] = {key: prints[key] for key in new}
         session.produced("scores", replace(artifact_of(saved, "metrics"), metadata=facts))
     log = get_run_logger()
-    log.info("Scored %d predictions; %d have no truth yet", len(done.tables), done.waiting)
+    log.info("Scored %d predictions, %d more as before; %d have no truth yet", *counts[:3])
     for key, reason in done.failed.items():
         log.error("The prediction %s cannot be scored: %s", key, reason)
+    return done.tables
+
+
+def _fingerprint(rows: pd.DataFrame) -> str:
+    """Equal rows have an equal one; a few letters, as it is kept for each prediction."""
+    hashes = pd.util.hash_pandas_object(rows.reset_index(drop=True), index=False)
+    return digest_of(hashes.to_numpy().tobytes()).removeprefix("sha256:")[:16]
 
 
 def _means(table: pd.DataFrame) -> dict[str, float]:
@@ -204,7 +241,12 @@ def _score(session: RunSession, artifact: ArtifactRef, made: RunFact, truth: pd.
     return score_split(frame, places, target=target, split=split, yardstick=yardstick)
 
 
-def _result(run: RunFact, scores: ArtifactRef | None) -> ScoreResult:
+def _result(
+    run: RunFact,
+    scores: ArtifactRef | None,
+    standing: Mapping[str, Any] | None,
+    decision: tuple[str | None, str] | None,
+) -> ScoreResult:
     metrics = dict(run.metrics)
     counts = {name: int(metrics.pop(name, 0)) for name in _COUNTS}
     return ScoreResult(
@@ -214,4 +256,7 @@ def _result(run: RunFact, scores: ArtifactRef | None) -> ScoreResult:
         flow_run_id=run.flow_run_id,
         metrics=metrics,
         predictions=counts,
+        standing=standing,
+        passed=decision[0] if decision else None,
+        decision=decision[1] if decision else None,
     )

@@ -90,12 +90,19 @@ async def publish_summary(
     )
 
 
-async def publish_nothing_new(run: RunFact, current: ArtifactRef) -> None:
-    """Publish a markdown artifact: why a retraining trained nothing, and which model stays in use."""
+async def publish_nothing_new(run: RunFact, current: ArtifactRef, *, is_latest: bool) -> None:
+    """Publish a markdown artifact: why a retraining trained nothing, and which model stays as it is.
+
+    Args:
+        run: The retraining.
+        current: The model that it would have made again.
+        is_latest: Whether no other model was trained after it, with another config.
+    """
+    stays = f"It stays in use: `{run.model}@latest` names it." if is_latest else "Another config was trained since."
     parts = [
         f"## {run.model}: nothing new",
         f"The data, polygons, config, horizon, code and contract are those of the model in use, `{current.id}`, "
-        f"trained {current.created_at:%Y-%m-%d %H:%M} UTC. It stays in use: `{run.model}@latest` names it.",
+        f"trained {current.created_at:%Y-%m-%d %H:%M} UTC. {stays}",
         "Installed packages are not compared. To train all the same: **Run** → **Custom run**, with `force` on.",
         "### Compared",
         facts_table(run, None),

@@ -20,7 +20,7 @@ from chapkit_flows.errors import (
 from chapkit_flows.lineage.deletions import get_usable
 from chapkit_flows.lineage.engine import Database
 from chapkit_flows.lineage.facts import RunFact
-from chapkit_flows.lineage.query import latest_training, producer
+from chapkit_flows.lineage.query import get_artifact, latest_training, producer
 from chapkit_flows.lineage.registry import find_version
 from chapkit_flows.models.contract import ModelContract
 from chapkit_flows.refs import ArtifactRef, Diagnostic
@@ -45,13 +45,14 @@ class Training:
     config: ModelConfig
 
 
-def find_training(database: Database, model: ModelContract, reference: str) -> Training:
+def find_training(database: Database, model: ModelContract, reference: str, *, deleted_too: bool = False) -> Training:
     """Find a trained model, and check that `model` can predict with it.
 
     Args:
         database: To read.
         model: That is to predict.
         reference: The id of a trained model, or `NAME@latest`, `NAME@ALIAS`, `NAME@NUMBER`.
+        deleted_too: Whether it may be in the trash: for its config to be read, not its bytes.
 
     Raises:
         ValidationFailed: It cannot; the diagnostic's code says why: `training_artifact_not_found`,
@@ -59,7 +60,7 @@ def find_training(database: Database, model: ModelContract, reference: str) -> T
             `config_not_found`.
     """
     try:
-        artifact = get_usable(database, resolve_reference(database, reference))
+        artifact = (get_artifact if deleted_too else get_usable)(database, resolve_reference(database, reference))
     except (ArtifactNotFound, ArtifactDeleted, InvalidId) as error:
         raise _refusal(_CODES[type(error)], f"{error}") from error
     if artifact.kind != "training_workspace":
@@ -86,13 +87,15 @@ def find_training(database: Database, model: ModelContract, reference: str) -> T
     return Training(artifact=artifact, run=run, config=config)
 
 
-async def load_training(database: Database, model: ModelContract, artifact_id: str) -> Training:
+async def load_training(
+    database: Database, model: ModelContract, artifact_id: str, *, deleted_too: bool = False
+) -> Training:
     """Find a trained model, as `find_training` does, and give its config the secret values it was trained with.
 
     Raises:
         ValidationFailed: As `find_training` raises it, or `invalid_config`: the secret values are gone.
     """
-    training = await asyncio.to_thread(find_training, database, model, artifact_id)
+    training = await asyncio.to_thread(find_training, database, model, artifact_id, deleted_too=deleted_too)
     assert training.run.config is not None
     try:
         config = await restore_secrets(training.config, training.run.config)

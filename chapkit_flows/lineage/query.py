@@ -25,6 +25,9 @@ from chapkit_flows.lineage.tables import (
 )
 from chapkit_flows.refs import ArtifactRef, CodeVersion, ConfigRef, Kind, RunStatus, check_id
 
+STANDING = "standing"
+"""The role in which a scoring keeps how the versions of its model stand, and the key in the artifact's metadata."""
+
 
 def get_run(database: Database, run_id: str) -> RunFact:
     """The run with that id, or the one of the Prefect flow run with that id.
@@ -198,10 +201,18 @@ def consumers(database: Database, artifact_id: str, *, limit: int = 50, before: 
         return load_runs(session, session.scalars(query).all())
 
 
-def latest_training(database: Database, model: str) -> RunFact | None:
+def latest_training(
+    database: Database, model: str, *, config_name: str | None = None, config_digest: str | None = None
+) -> RunFact | None:
     """The newest completed run that trained a model which is not in the trash; None if there is none.
 
     A training that failed is passed over: the one before it stays in use.
+
+    Args:
+        database: To read.
+        model: That was trained.
+        config_name: Only trainings with the saved config of this name.
+        config_digest: Only trainings with this config version.
     """
     made = (
         select(col(RunArtifactRow.run_id))
@@ -217,6 +228,11 @@ def latest_training(database: Database, model: str) -> RunFact | None:
     # Not by the index on the status: nearly all runs are completed, of one model there are few.
     completed = func.coalesce(col(RunRow.status), "") == "completed"
     query = select(RunRow).where(col(RunRow.model) == model, completed, made.exists())
+    if config_name is not None:
+        query = query.where(col(RunRow.config_name) == config_name)
+    if config_digest is not None:
+        # Not by the index on the digest: the runs are to come in the order of the index on the model.
+        query = query.where(func.coalesce(col(RunRow.config_digest), "") == config_digest)
     with database.read() as session:
         runs = load_runs(session, session.scalars(query.order_by(col(RunRow.id).desc()).limit(1)).all())
         return runs[0] if runs else None
@@ -275,6 +291,29 @@ def latest_backtest(database: Database, model: str, config_digest: str, code: Co
     with database.read() as session:
         runs = load_runs(session, session.scalars(query.order_by(col(RunRow.id).desc()).limit(1)).all())
         return runs[0] if runs else None
+
+
+def latest_standing(database: Database, model: str) -> dict[str, Any] | None:
+    """How the versions of a model stood when predictions were last scored; None if no scoring has said so."""
+    query = (
+        select(ArtifactRow)
+        .join(RunArtifactRow, col(RunArtifactRow.artifact_id) == col(ArtifactRow.id))
+        .join(RunRow, col(RunRow.id) == col(RunArtifactRow.run_id))
+        .where(
+            col(RunRow.model) == model,
+            # By the index on the model: its runs are few.
+            func.coalesce(col(RunRow.flow), "") == "score",
+            func.coalesce(col(RunRow.status), "") == "completed",
+            col(RunArtifactRow.direction) == "output",
+            col(RunArtifactRow.role) == STANDING,
+            is_kept(),
+        )
+        .order_by(col(RunRow.id).desc())
+        .limit(1)
+    )
+    with database.read() as session:
+        row = session.scalars(query).first()
+        return None if row is None else dict(to_artifact(row).metadata[STANDING])
 
 
 def get_config(database: Database, digest: str) -> ConfigRef:

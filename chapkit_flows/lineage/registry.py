@@ -156,6 +156,16 @@ def rollback(database: Database, model: str, *, alias: str, decision: Decision) 
     return _change(database, _proposal(model, alias, "rollback", stack[-2], decision), check)
 
 
+def previous_holder(database: Database, model: str, *, alias: str) -> int | None:
+    """The number of the version to which a rollback would give an alias back; None for none.
+
+    Raises:
+        InvalidAlias: The name cannot be one.
+    """
+    stack = _holder_stack(assignments(database, model, alias=check_alias(alias)))
+    return stack[-2] if len(stack) > 1 else None
+
+
 def check_alias(alias: str) -> str:
     """Return the alias.
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from chapkit_flows.configs.diff import describe, diff
+from chapkit_flows.errors import DataError
 from chapkit_flows.lineage.facts import RunFact
 from chapkit_flows.refs import ArtifactRef, CodeVersion
 from chapkit_flows.reports.datasets import describe_changes
@@ -42,16 +43,76 @@ class Explanation:
         causes: The likeliest first. With equal results: what differed without an effect.
         equal: What is the same in both.
         scores: How the scores changed, a line each.
+        note: What was compared, where that is not the two results themselves.
     """
 
     is_same: bool | None
     causes: tuple[Cause, ...]
     equal: tuple[str, ...]
     scores: tuple[str, ...] = ()
+    note: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
         return asdict(self)
+
+
+_RESULTS = {
+    "train": "training",
+    "retrain": "training",
+    "predict": "prediction",
+    "backtest": "backtest",
+    "score": "scoring",
+}
+_MADE_BY_TRAINING = ("training", "backtest")
+
+
+def explain_pair(
+    before: RunFact,
+    after: RunFact,
+    *,
+    read: Callable[[ArtifactRef], pd.DataFrame],
+    trainings: tuple[RunFact | None, RunFact | None],
+) -> Explanation:
+    """Say why the results of two runs of any kind differ.
+
+    Results of two kinds are never the same: of a prediction the training behind it is then put beside the other one.
+
+    Args:
+        before: A run.
+        after: Another one.
+        read: Gives the table of a dataset.
+        trainings: The runs that made the models that each of them predicted with.
+
+    Raises:
+        DataError: There is nothing that both were made from.
+    """
+    kinds = [_kind_of(run) for run in (before, after)]
+    if kinds[0] == kinds[1]:
+        pair = (trainings[0], trainings[1]) if trainings[0] and trainings[1] else None
+        return explain(before, after, read=read, trainings=pair)
+    first, second = (
+        training if kind == "prediction" else run
+        for run, kind, training in zip((before, after), kinds, trainings, strict=True)
+    )
+    if first is None or second is None or not all(_kind_of(run) in _MADE_BY_TRAINING for run in (first, second)):
+        raise DataError(
+            f"{before.id} is a {kinds[0]}, {after.id} a {kinds[1]}: there is nothing to compare. Name two trainings, "
+            "two predictions, two backtests, or what they made."
+        )
+    found = explain(first, second, read=read)
+    note = f"The first is a {kinds[0]}, the second a {kinds[1]}: their results are never the same."
+    if first.id == second.id:
+        note += " The prediction was made with the model of that training."
+    elif "prediction" in kinds:
+        which = "first" if kinds[0] == "prediction" else "second"
+        note += f" Of the {which} the training behind it is compared, {(first if which == 'first' else second).id}."
+    causes = tuple(cause for cause in found.causes if cause.kind != "chance")
+    return Explanation(is_same=None, causes=causes, equal=found.equal, note=note)
+
+
+def _kind_of(run: RunFact) -> str:
+    return _RESULTS.get(run.flow, run.flow)
 
 
 def explain(
@@ -61,7 +122,7 @@ def explain(
     read: Callable[[ArtifactRef], pd.DataFrame],
     trainings: tuple[RunFact, RunFact] | None = None,
 ) -> Explanation:
-    """Say why the results of two runs differ.
+    """Say why the results of two runs of one kind differ.
 
     Args:
         before: A run.
@@ -110,9 +171,9 @@ def _model_causes(
 ) -> Iterator[Cause | str]:
     if before.model != after.model:
         yield Cause(kind="model", text=f"Two models: {before.model} and {after.model}.")
+    if {_kind_of(before), _kind_of(after)} != {"prediction"}:
+        return  # a retraining that found nothing new has read a model too, and predicted nothing
     digests = _digests(before, "model"), _digests(after, "model")
-    if digests == ([], []):
-        return
     if digests[0] == digests[1]:
         yield "the trained model"
         return

@@ -100,10 +100,11 @@ def _score_limits(trial: RunFact) -> list[str]:
         found.append(f"Its 90 % intervals hold {covered:.0%} of the truths.")
     if trial.metrics.get("failed_folds"):
         found.append(f"{trial.metrics['failed_folds']:.0f} folds of its backtest failed.")
-    given = trial.parameters
+    given = trial.parameters.get("gate", {}).get("plan") or trial.parameters
     if given.get("vintages") is None:
         found.append("Its backtest used data as known now: where values are revised later, it looks better than it is.")
-    text = f"Its scores are of {trial.metrics.get('folds', 0):.0f} folds, {given.get('periods')} periods ahead"
+    horizon = f", {given['periods']} periods ahead" if given.get("periods") else ""
+    text = f"Its scores are of {trial.metrics.get('folds', 0):.0f} folds{horizon}"
     found.append(f"{text}, with covariates ahead: {given.get('covariates')}.")
     return found
 

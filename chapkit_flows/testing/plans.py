@@ -51,6 +51,7 @@ WORKS: dict[str, Work] = {
     "artifacts by digest": lambda database, run: query.list_artifacts(database, digest="sha256:0"),
     "last metric": lambda database, run: query.last_metric(database, "rain", "crps"),
     "latest training": lambda database, run: query.latest_training(database, "rain"),
+    "latest standing": lambda database, run: query.latest_standing(database, "rain"),
     "dataset": lambda database, run: query.find_dataset(database, "sha256:0", "text/csv"),
     "readings": lambda database, run: readings(database, URI, before=run.id),
     "last reading": lambda database, run: last_reading(database, URI),

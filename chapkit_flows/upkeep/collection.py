@@ -8,7 +8,8 @@ The one rule. An object lives if
 4. it was written or claimed after the start of a run that is still recorded as running, and that began less than
    `lease` ago: the run may be about to record it.
 
-Everything else is dead. Whoever stores bytes that are there already claims them: an object that is older than a day
+Everything else is dead, and with it the notes of the folds of backtests that it was the result of: such a fold is done
+again when it is asked for. Whoever stores bytes that are there already claims them: an object that is older than a day
 then counts as new, under a lock against its removal (on a disk) or behind the announcement of the sweep (elsewhere).
 """
 
@@ -20,7 +21,8 @@ from datetime import datetime, timedelta
 
 from chapkit_flows.artifacts.backends import RENEW_SECONDS
 from chapkit_flows.artifacts.codecs import is_folder
-from chapkit_flows.artifacts.store import Store
+from chapkit_flows.artifacts.manifests import FOLDS
+from chapkit_flows.artifacts.store import Store, Sweep
 from chapkit_flows.artifacts.trees import TreeEntry, list_tree
 from chapkit_flows.errors import DigestMismatch, ObjectMissing, UpkeepError
 from chapkit_flows.lineage.deletions import expired_deletions, in_trash, live_objects, mark_swept
@@ -76,6 +78,7 @@ class Collected:
         dead: Objects that nobody needs.
         removed: How many of them are gone.
         unfinished: Files of dead processes that were removed.
+        folds: Notes of folds that were removed, as the forecasts that they name are gone.
     """
 
     live: int
@@ -83,6 +86,7 @@ class Collected:
     dead: tuple[Dead, ...]
     removed: int = 0
     unfinished: int = 0
+    folds: int = 0
 
     @property
     def bytes(self) -> int:
@@ -116,7 +120,21 @@ def collect(resources: Resources, policy: Policy) -> Collected:
         cutoff = _cutoff(resources, policy, moment)
         removed = sum(sweep.remove(one.digest, unused_since=cutoff) for one in found.dead)
         unfinished = sweep.remove_unfinished(unused_since=moment - policy.grace)
-    return replace(found, removed=removed, unfinished=unfinished)
+        folds = _forget_folds(resources.store, sweep, cutoff) if removed else 0
+    return replace(found, removed=removed, unfinished=unfinished, folds=folds)
+
+
+def _forget_folds(store: Store, sweep: Sweep, cutoff: datetime) -> int:
+    """Remove the notes that say which folds of backtests are done, where what was done is gone; how many there were."""
+    gone = 0
+    for name in store.manifest_names(FOLDS):
+        try:
+            digest = str(store.read_manifest(name)["saved"]["digest"])
+            is_there = store.has(digest)
+        except (ObjectMissing, DigestMismatch, KeyError, TypeError, ValueError):
+            is_there = False  # removed meanwhile, or damaged: nobody can find a fold by it
+        gone += not is_there and sweep.remove_manifest(name, unused_since=cutoff)
+    return gone
 
 
 def _find_dead(resources: Resources, policy: Policy, moment: datetime) -> Collected:

@@ -64,10 +64,10 @@ def test_deployed_without_questions(site: Site, name: str) -> None:
 
 
 def test_deploying_again_adds_nothing(site: Site) -> None:
-    """The second `prefect deploy --all` succeeds like the first and leaves four deployments and one schedule."""
+    """The second `prefect deploy --all` succeeds like the first and leaves five deployments and one schedule."""
     found = site.api.post("/deployments/filter", json={}).raise_for_status().json()
     ours = {deployment["name"]: deployment for deployment in found if "dengue" in deployment["tags"]}
-    assert {"train", "predict", "retrain", "backtest"} == set(ours)
+    assert {"train", "predict", "retrain", "backtest", "score"} == set(ours)
     schedules = {name: deployment["schedules"] for name, deployment in ours.items()}
     assert [] == schedules["train"] == schedules["predict"] == schedules["backtest"]
     (weekly,) = schedules["retrain"]

@@ -38,6 +38,7 @@ block.save("alerts")
 # on a busy machine one and a half of them pass between two, and a run that lives would be called crashed.
 CHANGES = {
     "dengue-retrain/retrain": "slow-train/train",
+    "dengue-score/score": "slow-score/score",
     "chapkit.model: dengue": "chapkit.model: slow",
     "within: 540": "within: 90",
     "within: 691200": "within: 10",
@@ -275,7 +276,7 @@ def test_automations_are_applied_once(automated: list[dict[str, Any]]) -> None:
     """One command creates the shipped automations; again, it changes nothing."""
     first, second = automated
     assert {"created"} == {item["change"] for item in first["automations"]}
-    assert 4 == first["changed"]
+    assert 6 == first["changed"]
     assert 0 == second["changed"]
 
 
@@ -317,6 +318,19 @@ def test_changed_data_is_trained_on(site: EventSite, predicted: list[str], table
     assert 1 == len(found)
     assert "COMPLETED" == site.wait_for(found[0])["type"], site.logs(found[0])
     assert ("train", "completed") == (_run(site, found[0]).flow, _run(site, found[0]).status)
+
+
+def test_changed_data_is_scored_with(site: EventSite, predicted: list[str], tables: dict[str, Path]) -> None:
+    """The same change asks for the scores of the predictions so far; those without truth wait."""
+    uri = str(tables["historic"])
+
+    def look() -> list[RunFact]:
+        runs = list_runs(site.resources.database, flow="score", model="slow", status="completed")
+        return [run for run in runs if run.parameters["truth"] == uri]
+
+    (run,) = eventually(look, bool)
+    assert (0, 0) == (run.metrics["scored"], run.metrics["failed"])
+    assert run.metrics["waiting"] >= 1
 
 
 def test_missing_forecast_is_notified(predicted: list[str], posts: tuple[str, list[str]]) -> None:

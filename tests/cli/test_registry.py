@@ -99,6 +99,7 @@ def test_free_alias(cli: CommandLine, registered: list[str]) -> None:
         (("promote", "rain@1", "--alias", "a/b", "--reason", "x"), "'a/b' cannot be an alias"),
         (("alias", "rain@1", "champion", "--reason", "x"), "models promote rain@1"),
         (("alias", "rain@1", "🏆" * 300, "--reason", "x"), "cannot be an alias"),
+        (("alias", "rain@1", "a" * 300, "--reason", "x"), f"'{'a' * 40}…' cannot be an alias"),
         (("rollback", "rain", "--reason", "x"), "rain@champion points to nothing"),
         (("show", "rain"), "'rain' is not an id"),
         (("show", "01JD3Q0Z8V6Y3N5W2T7R9K4M1B"), "is not registered"),

@@ -56,7 +56,7 @@ def test_reads_yaml(wrap: object) -> None:
         ),
         ("- better: {by: 0.1}", InvalidGate, "lacks 'metric'"),
         ("- better: crps", InvalidGate, r"Rule 1 \(better\) crps; its values are"),
-        ("- better: {metric: crps, by: 2 %}", InvalidGate, "by is '2 %'; write a number from 0 to inf"),
+        ("- better: {metric: crps, by: 2 %}", InvalidGate, "by is '2 %'; write a number, 0 or more"),
         ("- better: {metric: crps, by: -0.1}", InvalidGate, "by is -0.1"),
         ("- better: {metric: crps, by: true}", InvalidGate, "by is True"),
         ("- better: {metric: crps, p_below: 5}", InvalidGate, "p_below is 5; write a number from 0 to 1"),
@@ -113,6 +113,28 @@ def test_candidate_that_does_not_pass(candidate: pd.DataFrame, failed: list[str]
     assert not verdict.passed
     assert failed == [found.code for found in verdict.findings if found.severity == "error"]
     assert message in "\n".join(found.message for found in verdict.findings)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "words"),
+    [
+        ("low: 0.95", "is 0.9; it must be at least 0.95."),
+        ("high: 0.8", "is 0.9; it must be at most 0.8."),
+        ("low: 0.1, high: 0.2", "is 0.9; it must be from 0.1 to 0.2."),
+    ],
+)
+def test_bounds_in_words(bounds: str, words: str) -> None:
+    """A bound that a rule does not have is not printed."""
+    (found,) = judge(read_gate(f"- within: {{metric: coverage_90, {bounds}}}"), _scores(BASE), None).findings
+    assert words in found.message
+
+
+def test_champion_without_error_in_words() -> None:
+    """A place where the champion has no error has no share of it that could be printed."""
+    (found,) = judge(
+        read_gate([{"no_place_worse": {"metric": "crps"}}]), _scores(BASE), _scores(BASE * [0.0, 1, 1, 1])
+    ).findings
+    assert ("error", True) == (found.severity, "in place 0 (where the champion has no error)" in found.message)
 
 
 def test_p_value_can_be_over_places_or_by_bootstrap() -> None:

@@ -257,3 +257,6 @@ def test_missing_truth_is_counted(tried: Model, data: Path) -> None:
     table.to_csv(gappy, index=False)
     with pytest.raises(ValidationFailed, match="without any value"):
         tried.backtest(tried.config(), str(gappy), plan={"periods": 2, "splits": 2})
+    table.assign(disease_cases=np.nan).to_csv(gappy, index=False)
+    with pytest.raises(ValidationFailed, match="disease_cases"):
+        tried.backtest(tried.config(), str(gappy), plan={"periods": 2, "splits": 2})

@@ -11,13 +11,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from command_line import model, write_tables
 
-from chapkit_flows import load_model, open_resources
+from chapkit_flows import Model, load_model, open_resources, registry
 from chapkit_flows.errors import ChapkitFlowsError, RunnerFailed, ValidationFailed
 from chapkit_flows.flows import events
 from chapkit_flows.flows.events import RunEvent, events_of_failure
+from chapkit_flows.lineage.assignments import Decision
 from chapkit_flows.lineage.query import list_runs
 
 DOCS = Path(__file__).parents[2] / "docs/events.md"
@@ -80,7 +82,8 @@ def story(server: str, tmp_path_factory: pytest.TempPathFactory) -> Told:
         trained = mean.train(mean.config(), str(tables["training"]))
         mean.predict(trained.artifact_id, str(tables["historic"]), str(tables["future"]))
         tables["training"].write_text(tables["training"].read_text() + "\n")
-        mean.train(mean.config(), str(tables["training"]))
+        second = mean.train(mean.config(), str(tables["training"]))
+        _promote(mean, [trained.artifact_id, second.artifact_id], tables)
         with pytest.raises(ValidationFailed):
             mean.train(mean.config(label="refused"), str(tables["training"]))
         monkeypatch.setenv("FAULT", "train raises")
@@ -90,6 +93,21 @@ def story(server: str, tmp_path_factory: pytest.TempPathFactory) -> Told:
         for status in ("cancelled", "crashed"):
             found.extend(events_of_failure(replace(run, status=status)))
         return Told(events={event.name: event for event in reversed(found)}, data=tables["training"])
+
+
+def _promote(mean: Model, trained: list[str], tables: dict[str, Path]) -> None:
+    """The second of two versions passes the gate of a scoring: it is proposed, and then promoted."""
+    resources = open_resources()
+    versions = [registry.register(resources, artifact_id, by="ana") for artifact_id in trained]
+    decision = Decision(actor="ana", reason="the first")
+    registry.promote(resources, versions[0], alias="champion", expected=None, decision=decision)
+    mean.predict("mean@2", str(tables["historic"]), str(tables["future"]))
+    truth = tables["future"].with_name("truth.csv")
+    pd.read_csv(tables["future"], dtype={"time_period": str}).assign(disease_cases=7).to_csv(truth, index=False)
+    for promote in (False, True):
+        gate = {"rules": [{"within": {"metric": "crps", "low": 0}}], "promote": promote}
+        done = mean.score(str(truth), gate=gate)
+        assert "mean@2" == done.passed
 
 
 @pytest.fixture

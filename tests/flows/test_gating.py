@@ -8,18 +8,19 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from command_line import write_tables
+from command_line import CommandLine, write_tables
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 
 from chapkit_flows import Model, load_model, open_resources
-from chapkit_flows.errors import ChapkitFlowsError, UnknownMetric
+from chapkit_flows.errors import ChapkitFlowsError, InvalidAlias, UnknownMetric
 from chapkit_flows.lineage.query import get_run, list_runs
 from chapkit_flows.lineage.registry import assignments, find_version, scan_versions
 
 pytestmark = pytest.mark.usefixtures("server", "home")
 TRIED = Path(__file__).parent / "models/tried.py"
-PLAN = {"periods": 2, "splits": 3}
+PLAN = {"periods": 2, "splits": 3, "baselines": [], "pictures": False}
+ANY = {"within": {"metric": "crps", "low": 0}}
 GATE = {"rules": [{"no_place_worse": {"metric": "crps", "by": 0.01}}], "plan": PLAN}
 
 
@@ -74,6 +75,44 @@ def test_promotes_or_keeps(tried: Model, data: Path) -> None:
     assert 3 == len(scan_versions(database, "tried"))
 
 
+def test_reports_skill_and_pictures(tried: Model, data: Path) -> None:
+    """Promoted or not, the report shows the skill against the baselines and the pictures, which are artifacts too."""
+    plan = {"periods": 2, "splits": 3}
+    rules = [{"within": {"metric": "crps", "high": 0}}]
+    kept = tried.retrain(tried.config(), str(data), gate={"rules": rules, "plan": plan})
+    assert kept.promoted is False
+    report = shown(kept.flow_run_id)
+    for words in ("### Skill against the baselines", "seasonal naive", "data:image/png;base64,", "at most 0."):
+        assert words in report
+    run = get_run(open_resources().database, kept.run_id)
+    made = {edge.role for edge in run.outputs}
+    assert {"baseline_scores", "plot_forecasts", "plot_scores", "scores", "report"} <= made
+    assert "skill_climatology" in run.metrics
+
+
+def test_champion_in_the_trash(tried: Model, data: Path, cli: CommandLine) -> None:
+    """A deleted champion is compared with by its config, the report says where it is, and nobody rolls back to it."""
+    first = tried.retrain(tried.config(), str(data), gate=GATE)
+    deleted = cli("artifacts", "delete", first.artifact_id, "--reason", "wrong")
+    assert "predictions with tried@champion are refused now" in deleted.err
+    worse = tried.retrain(tried.config(shift=9000), str(data), gate=GATE)
+    assert worse.promoted is False
+    assert "It is in the trash: predictions with it are refused" in shown(worse.flow_run_id)
+    better = tried.retrain(tried.config(shift=-1), str(data), gate={**GATE, "rules": [ANY]})
+    assert better.promoted is True
+    refused = cli("models", "rollback", "tried", "--reason", "back")
+    assert (2, True) == (refused.code, f"artifacts restore {first.artifact_id}" in refused.err)
+    assert 2 == len(assignments(open_resources().database, "tried"))
+    cli("artifacts", "restore", first.artifact_id)
+    assert 0 == cli("models", "rollback", "tried", "--reason", "back").code
+
+
+def test_configs_in_turn_are_not_new_to_each_other(tried: Model, data: Path) -> None:
+    """Of two configs that are retrained in turn each is tried once, as long as nothing else is new."""
+    results = [tried.retrain(tried.config(shift=shift), str(data), gate=GATE).is_new for shift in (0, 500, 0, 500)]
+    assert [True, True, False, False] == results
+
+
 def test_reports_drift(tried: Model, data: Path) -> None:
     """New data that is unlike that of the model in use is retrained on, and the report says in what it differs."""
     tried.retrain(tried.config(), str(data), gate=GATE)
@@ -98,6 +137,16 @@ def test_refused_gate(tried: Model, data: Path) -> None:
     """A gate with an unknown metric is refused before anything runs."""
     with pytest.raises(UnknownMetric, match="crsp"):
         tried.retrain(tried.config(), str(data), gate={"rules": [{"better": {"metric": "crsp"}}]})
+    assert [] == list_runs(open_resources().database)
+
+
+@pytest.mark.parametrize("alias", ["a/b", "🏆", "a" * 300, "latest", ""])
+def test_refused_alias(tried: Model, data: Path, alias: str) -> None:
+    """A gate for what cannot be an alias is refused before anything runs, at a retraining and at a scoring."""
+    with pytest.raises(InvalidAlias, match="cannot be an alias"):
+        tried.retrain(tried.config(), str(data), gate=GATE | {"alias": alias})
+    with pytest.raises(InvalidAlias, match="cannot be an alias"):
+        tried.score(str(data), gate={"rules": [ANY], "alias": alias})
     assert [] == list_runs(open_resources().database)
 
 

@@ -181,6 +181,25 @@ def test_other_script_is_new(server: str, home: Path, tables: dict[str, Path], t
     assert [True, False, True] == [result.is_new for result in results]
 
 
+def test_saved_configs_in_turn_are_not_new_to_each_other(again: Model, tables: dict[str, Path]) -> None:
+    """Of two saved configs each looks for what is new since its own last training, and says if another is in use."""
+    configs = []
+    for level in (1, 2):
+        config = again.config(level=level)
+        config.save(f"level-{level}", overwrite=True)
+        configs.append(config)
+    done = [again.retrain(config, str(tables["training"])) for config in configs * 2]
+    assert [True, True, False, False] == [result.is_new for result in done]
+    assert done[0].artifact_id == done[2].artifact_id
+    texts = [asyncio.run(_look(result.flow_run_id))[1][0].data for result in done[2:]]
+    assert [True, False] == ["Another config was trained since." in text for text in texts]
+    changed = again.config(level=3)
+    changed.save("level-1", overwrite=True)
+    assert again.retrain(changed, str(tables["training"])).is_new
+    configs[0].save("level-1", overwrite=True)
+    assert again.retrain(configs[0], str(tables["training"])).is_new
+
+
 def test_failed_retraining_leaves_the_model_in_use(
     again: Model, tables: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -237,10 +256,10 @@ def test_retry_after_nothing_new_says_so_again(
     """A retried run that could not publish why it trained nothing is one run, and ends as it should."""
     publish, failures = module.publish_nothing_new, [ConnectionError("the server went away")]
 
-    async def fail_once(*arguments: Any) -> None:
+    async def fail_once(*arguments: Any, **options: Any) -> None:
         if failures:
             raise failures.pop()
-        await publish(*arguments)
+        await publish(*arguments, **options)
 
     monkeypatch.setattr(module, "publish_nothing_new", fail_once)
     first = again.retrain(again.config(), str(tables["training"]))

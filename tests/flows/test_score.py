@@ -57,7 +57,7 @@ def test_numbers_are_the_predictions(mean: Model, tables: dict[str, Path], predi
     by_hand = (frame.filter(like="sample_").median(axis=1) - 7).abs().mean()
     run = get_run(resources.database, result.run_id)
     assert pytest.approx(by_hand) == result.metrics["mae"] == run.artifact_metrics[prediction]["mae"]
-    assert {"scored": 1, "waiting": 0, "failed": 0} == result.predictions
+    assert {"scored": 1, "unchanged": 0, "waiting": 0, "failed": 0} == result.predictions
     assert {"prediction", "truth"} == {edge.role for edge in run.inputs}
     for where in (f"metric.mae < {by_hand + 1}", f"kind = 'prediction' and metric.mae > {by_hand - 1}"):
         assert prediction in [found.id for found in search_artifacts(resources.database, where)]
@@ -81,16 +81,34 @@ def test_more_truth_adds_a_run(mean: Model, tables: dict[str, Path], prediction:
     assert [2, 6] == [int((table["excluded"] == "").sum()) for table in rows]
 
 
+def test_same_truth_again_records_nothing_twice(
+    mean: Model, tables: dict[str, Path], prediction: str, cli: CommandLine
+) -> None:
+    """A prediction that comes to the same scores is left alone; the command still says them, as its page does."""
+    truth = truth_of(tables, 3)
+    first = mean.score(str(truth))
+    again = mean.score(str(truth), prediction)
+    assert (1, 0) == (again.predictions["unchanged"], again.predictions["scored"])
+    assert (None, first.metrics) == (again.artifact_id, again.metrics)
+    run = get_run(open_resources().database, again.run_id)
+    assert ({"truth"}, (), {}) == ({edge.role for edge in run.inputs}, run.outputs, dict(run.artifact_metrics))
+    shown = cli("artifacts", "show", prediction).out
+    assert f"with {truth.name}" in shown and f"by run {first.run_id}" in shown
+    scores = cli("artifacts", "show", prediction, "--json").json["scores"]
+    assert (first.run_id, first.metrics["crps"]) == (scores["run_id"], pytest.approx(scores["metrics"]["crps"]))
+
+
 def test_scores_all_whose_truth_has_come(
     mean: Model, tables: dict[str, Path], prediction: str, cli: CommandLine
 ) -> None:
     """Of all predictions of a model those with truth are scored; the others are counted, and wait."""
     mean.predict("mean@latest", str(tables["historic"]), str(tables["future"]))
     waiting = cli("score", "--model", "mean", "--truth", tables["historic"], "--json")
-    assert (0, {"scored": 0, "waiting": 2, "failed": 0}) == (waiting.code, waiting.json["predictions"])
+    expected = {"scored": 0, "unchanged": 0, "waiting": 2, "failed": 0}
+    assert (0, expected) == (waiting.code, waiting.json["predictions"])
     told = cli("score", "--model", "mean", "--truth", truth_of(tables, 2))
     assert 0 == told.code
-    assert "2 scored, 0 without truth yet, 0 cannot be scored" in told.out
+    assert "2 scored, 0 as before, 0 without truth yet, 0 cannot be scored" in told.out
     assert "CRPS" in told.out
     assert prediction in cli("artifacts", "list", "--kind", "prediction", "--where", "metric.crps >= 0").out
 

@@ -9,6 +9,8 @@ import pytest
 from finished import run_with
 from playwright.sync_api import Request, sync_playwright
 
+from chapkit_flows.lineage.assignments import ModelVersion
+from chapkit_flows.refs import now
 from chapkit_flows.reports.page import PageContent, limits, write_page
 from chapkit_flows.testing.facts import make_config
 
@@ -44,6 +46,22 @@ def test_limits(metrics: dict[str, float], expected: str) -> None:
 def test_untried_model_says_so() -> None:
     """A page of a model that was never backtested does not look as if it were good."""
     assert "how good it is is not known" in limits(PageContent(run=run_with()))[0]
+
+
+def test_model_card_has_all_its_parts() -> None:
+    """A card tells who promoted the version, its data, config, code and scores, and what speaks against it."""
+    run = run_with()
+    model = run.output("model")
+    version = ModelVersion(
+        model="rain", number=3, artifact_id=model.id, digest=model.digest, registered_at=now(), registered_by="ana"
+    )
+    trial = run_with(flow="backtest", metrics={"crps": 12.5, "skill_persistence": 0.25, "coverage_90": 0.9, "folds": 4})
+    page = write_page(PageContent(run=run, version=version, backtest=trial))
+    assert "<h1>Model card: rain@3</h1>" in page
+    sections = re.findall("<h2>(.*?)</h2>", page)
+    assert {"Who registered and promoted it", "Data", "Config", "Code", "Scores", "Limits"} <= set(sections)
+    for words in ("registered by ana", "12.5", "+25.0%", run.inputs[0].artifact.digest, "n_lags", "5f3c2ab", "4 folds"):
+        assert words in page
 
 
 def test_page_asks_for_nothing(tmp_path: Path) -> None:

@@ -104,11 +104,12 @@ class World:
         remove_alias(self.resources, version.model, alias="staging", decision=why)
 
     def age(self, days: float) -> None:
-        """Let all objects be older than they are."""
+        """Let all objects, and the notes of folds, be older than they are."""
         moment = time.time() - days * DAY
-        for file in (self.folder / "artifacts" / "objects").rglob("*"):
-            if file.is_file():
-                os.utime(file, (moment, moment))
+        for folder in ("objects", "manifests/folds"):
+            for file in (self.folder / "artifacts" / folder).rglob("*"):
+                if file.is_file():
+                    os.utime(file, (moment, moment))
 
     def objects(self) -> set[str]:
         """The digests of all objects."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from chapkit_flows.cli.parser.options import (
     MODEL_HELP,
@@ -31,6 +32,12 @@ def add_evaluating(commands: Commands) -> None:
     score.add_argument("id", metavar="ID", nargs="?", help="a prediction; default: all of --model")
     score.add_argument("--truth", metavar="URI", required=True, help=f"data with the truth: {URI_HELP}")
     score.add_argument("--model", metavar="MODEL", help="the name of a model that was trained, or where it is now")
+    score.add_argument(
+        "--gate", metavar="FILE", type=Path, help="rules as YAML that a challenger must pass by its live forecasts"
+    )
+    score.add_argument(
+        "--promote", action="store_true", help="make the best challenger that passes the champion; else it is proposed"
+    )
 
 
 def _add_plan(parser: argparse.ArgumentParser) -> None:

@@ -67,7 +67,7 @@ commanded = Model(
     config=SlowConfig,
     runner=ShellModelRunner(command, command, project=Project(folder=Path(__file__).parent, include=["nothing"])),
 )
-train, predict, train_commanded = slow.train, slow.predict, commanded.train
+train, predict, score, train_commanded = slow.train, slow.predict, slow.score, commanded.train
 
 if __name__ == "__main__":
     commanded.train.serve(name="served")
