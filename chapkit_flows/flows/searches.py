@@ -18,6 +18,7 @@ from chapkit_flows.flows.trials import Attempt, Candidate
 from chapkit_flows.lineage.experiments import check_experiment_name
 from chapkit_flows.models.contract import ModelContract
 from chapkit_flows.models.discovery import load_model
+from chapkit_flows.models.masking import Mask
 
 Sampler = Literal["grid", "optuna"]
 MOST = 1000
@@ -115,7 +116,8 @@ async def read_contestants(model: ModelContract, config: ModelConfig, plan: Swee
             try:
                 found.append(Contestant(model=one, space=read_space(base, plan.values)))
             except InvalidConfig as error:
-                raise InvalidConfig(f"{one.name}: {error}") from error
+                # Without its cause: a validator sees the secrets of the config, and may repeat them.
+                raise InvalidConfig(f"{one.name}: {Mask(base)(str(error))}") from None
             except InvalidSweep as error:
                 raise InvalidSweep(f"{one.name}: {error}") from error
     _check_size(found, plan)
@@ -256,7 +258,9 @@ def _candidate(contestant: Contestant, values: dict[str, Any]) -> Candidate:
     try:
         return Candidate(model=contestant.model, config=contestant.space.config(values), values=values)
     except InvalidConfig as error:
-        return Candidate(model=contestant.model, config=None, values=values, error=str(error))
+        # A validator sees the secrets of the config, and may repeat them.
+        told = Mask(contestant.space.base)(str(error))
+        return Candidate(model=contestant.model, config=None, values=values, error=told)
 
 
 def _import_optuna() -> Any:

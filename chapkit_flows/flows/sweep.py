@@ -26,7 +26,7 @@ from chapkit_flows.flows.secrets import with_secrets
 from chapkit_flows.flows.session import RunSession
 from chapkit_flows.flows.summary import artifact_key, facts_table
 from chapkit_flows.flows.trials import Attempt, Conditions, run_trials, trial_edges
-from chapkit_flows.lineage.experiments import Experiment, find_experiment
+from chapkit_flows.lineage.experiments import Experiment, Trial, find_experiment, load_trials
 from chapkit_flows.lineage.facts import RunFact
 from chapkit_flows.models.contract import ModelContract
 from chapkit_flows.ranking import Ranking, rank
@@ -54,28 +54,34 @@ async def sweep(
             polygons = await steps.load_geo(run, geo) if geo else None
             panel = await steps.validate_training(run, revealed, loaded, polygons)
             await check_backtest(run, cuts, plan.strategy, panel)
+            experiment, past = await asyncio.to_thread(_open, run, contestants, search)
             conditions = Conditions(
                 session=run,
-                experiment=await asyncio.to_thread(_open, run, contestants, search),
+                experiment=experiment,
                 plan=plan,
                 horizon=horizon,
                 geo=polygons,
                 parameters=given | {"experiment": search.experiment, "sweep": run.fact.id},
+                past=past,
             )
             attempts = await _try_all(conditions, contestants, search)
-            await compare_trials(run, conditions.experiment, search.metric, attempts)
+            await compare_trials(run, experiment, search.metric, attempts)
             await steps.record(run)
         ranking = await asyncio.to_thread(_look, run, search)
         await publish_sweep(run.fact, ranking)
         return _result(run.fact, ranking)
 
 
-def _open(run: RunSession, contestants: Sequence[Contestant], search: SweepPlan) -> Experiment:
+def _open(
+    run: RunSession, contestants: Sequence[Contestant], search: SweepPlan
+) -> tuple[Experiment, list[tuple[Trial, RunFact]]]:
+    """The experiment, and the trials that it has."""
     names = dict.fromkeys(one.model.name for one in contestants)
     wanted = Experiment(
         name=search.experiment, models=tuple(names), description=search.description.strip(), author=user_name()
     )
-    return experiments.open_experiment(run.resources, wanted)
+    experiment = experiments.open_experiment(run.resources, wanted)
+    return experiment, load_trials(run.resources.database, experiment)
 
 
 async def _try_all(conditions: Conditions, contestants: Sequence[Contestant], search: SweepPlan) -> list[Attempt]:
@@ -97,7 +103,9 @@ async def compare_trials(session: RunSession, experiment: Experiment, metric: st
     """
     runs = {attempt.run.id: attempt.run for attempt in attempts if attempt.run is not None}
     failed = [run for run in runs.values() if run.status != "completed"]
-    counts = (len(attempts), sum(attempt.reused for attempt in attempts), len(failed))
+    # Attempts, not runs: of two that came to the same both count, as done or as failed.
+    done = [attempt for attempt in attempts if attempt.run is not None and attempt.run.status == "completed"]
+    counts = (len(attempts), sum(attempt.reused for attempt in done), len(attempts) - len(done))
     session.metrics |= dict(zip(_COUNTS, map(float, counts), strict=True))
     session.inputs += trial_edges(attempts)
     if len(failed) == len(runs):

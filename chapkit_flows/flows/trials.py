@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -25,7 +25,7 @@ from chapkit_flows.flows.secrets import with_secrets
 from chapkit_flows.flows.session import MAX_ERROR, RunSession
 from chapkit_flows.flows.skill import score_baselines
 from chapkit_flows.flows.steps import record, training_findings
-from chapkit_flows.lineage.experiments import Experiment, Trial, load_trials
+from chapkit_flows.lineage.experiments import Experiment, Trial
 from chapkit_flows.lineage.facts import Edge, Outcome, RunFact
 from chapkit_flows.lineage.query import get_run
 from chapkit_flows.lineage.record import restore_runs
@@ -57,6 +57,8 @@ class Conditions:
     Attributes:
         session: The run of the sweep.
         parameters: That each trial is recorded with.
+        past: The trials of the experiment so far, with those of this sweep. Read once: a search of a thousand trials
+            in small batches would read half a million runs.
         loaded: The tables that were read, by model and covariates.
         splits: How they are cut, likewise.
     """
@@ -67,6 +69,7 @@ class Conditions:
     horizon: int
     geo: Geo | None
     parameters: dict[str, Any]
+    past: list[tuple[Trial, RunFact]]
     loaded: dict[tuple[str, ...], Loaded] = field(default_factory=dict)
     splits: dict[tuple[str, ...], tuple[Split, ...]] = field(default_factory=dict)
 
@@ -143,15 +146,15 @@ class Attempt:
 async def run_trials(conditions: Conditions, candidates: Sequence[Candidate]) -> list[Attempt]:
     """Try some configs: the folds of all are submitted at once, and each trial is recorded when its folds are done."""
     resources = conditions.session.resources
-    past = await asyncio.to_thread(load_trials, resources.database, conditions.experiment)
-    done = await asyncio.to_thread(_find_done, resources.store, past)
     attempts = [await _prepare(conditions, candidate) for candidate in candidates]
+    asked = {attempt.identity for attempt in attempts}
+    done = await asyncio.to_thread(_find_done, resources.store, conditions.past, asked)
     for attempt in attempts:
         attempt.run = done.get(attempt.identity)
         attempt.reused = attempt.run is not None
     # Two candidates that come to the same are tried once.
     wanted = {attempt.identity: attempt for attempt in attempts if attempt.run is None}
-    for number, attempt in enumerate(wanted.values(), start=len(past) + 1):
+    for number, attempt in enumerate(wanted.values(), start=len(conditions.past) + 1):
         attempt.name = f"trial {number}"
         attempt.orders = [replace(order, label=f"{attempt.name}, ") for order in attempt.orders]
     able = [attempt for attempt in wanted.values() if attempt.orders]
@@ -167,11 +170,13 @@ async def run_trials(conditions: Conditions, candidates: Sequence[Candidate]) ->
     return attempts
 
 
-def _find_done(store: Store, past: Sequence[tuple[Trial, RunFact]]) -> dict[str, RunFact]:
-    """The trials of the experiment that need not be done again, by identity."""
+def _find_done(
+    store: Store, past: Sequence[tuple[Trial, RunFact]], asked: Collection[str]
+) -> dict[str, RunFact]:
+    """Of the trials that are asked for those that need not be done again, by identity."""
     done = {}
     for trial, run in past:
-        scores = run.find_output("scores")
+        scores = run.find_output("scores") if trial.identity in asked else None
         if scores is None or run.status != "completed" or run.metrics.get("failed_folds"):
             continue
         if store.claim(scores.digest, scores.size):
@@ -266,9 +271,9 @@ def describe_values(candidate: Candidate) -> str:
 
 def _join(conditions: Conditions, attempt: Attempt) -> None:
     assert attempt.run is not None
-    experiments.add_trial(
-        conditions.session.resources, conditions.experiment, attempt.run.id, identity=attempt.identity
-    )
+    resources = conditions.session.resources
+    trial = experiments.add_trial(resources, conditions.experiment, attempt.run.id, identity=attempt.identity)
+    conditions.past.append((trial, attempt.run))
 
 
 def trial_edges(attempts: Sequence[Attempt]) -> list[Edge]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from command_line import MODELS, CommandLine, write_tables
 
 from chapkit_flows import Model, load_model, open_resources
+from chapkit_flows.artifacts.store import Store
 from chapkit_flows.errors import BacktestFailed, InvalidConfig, InvalidExperiment, InvalidSetting, InvalidSweep
 from chapkit_flows.flows.sweep import describe_sweep
 from chapkit_flows.lineage.experiments import find_experiment, list_experiments, load_trials
@@ -183,6 +185,53 @@ def test_optuna_proposes_the_same_again(tried: Model, data: str, calls: Path) ->
     more = tried.sweep(tried.config(), data, search | {"trials": 4}, plan=PLAN | {"splits": 1, "baselines": ()})
     assert ({"done": 4, "reused": 3, "failed": 0}, 2) == (more.trials, count_calls(calls))
     assert proposed == shifts("tuned")[:3]
+
+
+def test_each_trial_is_looked_up_once(tried: Model, data: str, calls: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search of many small batches asks the database for its past once, and the store for what it proposes alone."""
+    asked: list[str] = []
+    read: list[str] = []
+    monkeypatch.setattr(Store, "claim", _counted(Store.claim, asked))
+    monkeypatch.setattr("chapkit_flows.flows.sweep.load_trials", _counted(load_trials, read))
+    search = {"experiment": "few", "values": {"shift": "0:5"}, "sampler": "optuna", "batch": 1}
+    plan = PLAN | {"splits": 1, "baselines": ()}
+    tried.sweep(tried.config(), data, search | {"trials": 4}, plan=plan)
+    few = len(asked)
+    asked.clear()
+    tried.sweep(tried.config(), data, search | {"trials": 8, "experiment": "many"}, plan=plan)
+    assert (2, True) == (len(read), len(asked) <= 2 * few)
+
+
+def _counted(function: Callable[..., Any], calls: list[str]) -> Callable[..., Any]:
+    def counted(*arguments: Any, **named: Any) -> Any:
+        calls.append(function.__name__)
+        return function(*arguments, **named)
+
+    return counted
+
+
+def test_twins_that_fail_count_as_two(tried: Model, data: str, calls: Path) -> None:
+    """Of two configs that come to the same, and of which neither can be tried, both are counted as failed."""
+    tried.config(shift=1.0).save("good")
+    for name in ("bad", "as-bad"):
+        tried.config(additional_continuous_covariates=["wind"]).save(name)
+    search = {"experiment": "twins", "configs": ["bad", "as-bad", "good"]}
+    result = tried.sweep(tried.config(), data, search, plan=PLAN)
+    assert ({"done": 2, "reused": 0, "failed": 2}, 3) == (result.trials, len(shifts("twins")))
+
+
+def test_no_secret_is_told(data: str, calls: Path, home: Path) -> None:
+    """What a validator of the config repeats of a secret is in no row, no manifest and no error."""
+    model = load_model(f"{TRIED}:guarded")
+    assert isinstance(model, Model)
+    found = model.sweep(model.config(), data, {"experiment": "guarded", "values": {"shift": [0, 9]}}, plan=PLAN)
+    assert {"done": 1, "reused": 0, "failed": 1} == found.trials
+    (failed,) = [row.run for row in ranking("guarded").rows if row.run.error]
+    assert "shift = 9: config: Value error, ********** allows no shift above 5" == failed.error
+    assert [] == [file for file in home.rglob("*") if file.is_file() and b"hush-hush" in file.read_bytes()]
+    with pytest.raises(InvalidConfig) as refusal:
+        model.sweep(model.config(), data, {"experiment": "x", "values": {"shift": [-1, 0]}}, plan=PLAN)
+    assert "hush-hush" not in str(refusal.value)
 
 
 def test_models_and_strategies_fan_out(tried: Model, data: str, calls: Path) -> None:
