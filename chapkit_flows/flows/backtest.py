@@ -29,6 +29,7 @@ from chapkit_flows.flows.fan_out import do_one, fan_out
 from chapkit_flows.flows.folds import (
     FoldForecast,
     FoldOrder,
+    check_kept,
     find_fit,
     find_forecast,
     fit_for_folds,
@@ -179,7 +180,8 @@ def _forecast_all(
     prepared: Iterable[FoldOrder | ChapkitFlowsError] = orders
     if strategy != "refit":
         prepared = _prepare(store, orders, is_update=strategy == "update")
-    return fan_out(forecast_fold, prepared, lambda order: find_forecast(store, order))
+    done = fan_out(forecast_fold, prepared, lambda order: find_forecast(store, order))
+    return done if is_here() else [check_kept(store, one) if isinstance(one, FoldForecast) else one for one in done]
 
 
 def _prepare(store: Store, orders: Sequence[FoldOrder], *, is_update: bool) -> Iterator[FoldOrder | ChapkitFlowsError]:

@@ -27,7 +27,7 @@ from chapkit_flows.data.geo import read_geo
 from chapkit_flows.data.panels import check_panel
 from chapkit_flows.data.periods import season_of
 from chapkit_flows.data.tables import read_table
-from chapkit_flows.errors import DigestMismatch, ObjectMissing, ValidationFailed
+from chapkit_flows.errors import DigestMismatch, EvaluationError, ObjectMissing, ValidationFailed
 from chapkit_flows.evaluation.covariates import FutureCovariates, future_covariates
 from chapkit_flows.evaluation.splits import Split
 from chapkit_flows.flows.predictions import read_predictions
@@ -42,6 +42,9 @@ from chapkit_flows.settings import ChapkitFlowsSettings
 
 FOLDS = "folds"
 """The folder of the manifests that say which folds are done: they make a rerun find them, in whatever process."""
+
+
+_REMEDY = "Give workers the settings of the flow: PREFECT_INTEGRATIONS_CHAPKIT_FLOWS_STORAGE_URL."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,6 +165,16 @@ def find_forecast(store: Store, order: FoldOrder) -> FoldForecast | None:
     """The forecast of a fold that was done before; None if it must be done."""
     known = _known(store, order.key("forecast"))
     return None if known is None else FoldForecast(split=order.split, saved=known[0], reused=True, seconds=known[1])
+
+
+def check_kept(store: Store, done: FoldForecast) -> FoldForecast | EvaluationError:
+    """The same; an error if the process that did the fold has kept the forecast elsewhere."""
+    if _is_stored(store, done.saved):
+        return done
+    return EvaluationError(
+        f"The forecast is not in the store of the flow, {store.url}: the worker that did the fold uses another. "
+        f"{_REMEDY}"
+    )
 
 
 def find_fit(store: Store, order: FoldOrder) -> Saved | None:
@@ -293,9 +306,19 @@ def _read_inputs(
 # Folds that are done in one process read the same table: it is parsed once, and no fold may change it.
 @lru_cache(maxsize=2)
 def read_dataset(store: Store, digest: str, media_type: str, numeric: tuple[str, ...]) -> pd.DataFrame:
-    """A dataset from the store, checked as it was when it came."""
-    with store.open(digest) as file:
-        frame = read_table(file, media_type=media_type, numeric=numeric, name="data")
+    """A dataset from the store, checked as it was when it came.
+
+    Raises:
+        ObjectMissing: The flow has put it into another store.
+    """
+    try:
+        with store.open(digest) as file:
+            frame = read_table(file, media_type=media_type, numeric=numeric, name="data")
+    except ObjectMissing as error:
+        raise ObjectMissing(
+            "The data of this fold is not where the flow has put it: the worker that did it uses the store "
+            f"{store.url}. {_REMEDY}"
+        ) from error
     panel, findings = check_panel(frame, role="data", required=(), target=None)
     if panel is None:
         raise ValidationFailed(findings)
