@@ -209,7 +209,11 @@ def _is_stored(store: Store, saved: Saved) -> bool:
 
 
 def _forecast(store: Store, order: FoldOrder) -> tuple[Saved, float]:
-    model, config = _model_of(order)
+    return asyncio.run(_forecast_here(store, order))
+
+
+async def _forecast_here(store: Store, order: FoldOrder) -> tuple[Saved, float]:
+    model, config = await _model_of(order)
     frame, geo = _read_inputs(store, order, model.covariates(config), model.target)
     historic = order.split.training(frame)
     covariates = [name for name in model.covariates(config) if name in frame.columns]
@@ -221,29 +225,33 @@ def _forecast(store: Store, order: FoldOrder) -> tuple[Saved, float]:
         raise ValidationFailed(findings)
     with TemporaryDirectory(prefix="chapkit-flows-") as folder:
         began = time.perf_counter()
-        trained = _trained(store, order, (model, config), frame, Path(folder))
-        returned = asyncio.run(
-            call_model(
-                model.runner,
-                "on_predict",
-                lambda runner: runner.on_predict(config, trained, historic, future.frame.copy(deep=False), geo),
-                Mask(config),
-            )
+        trained = await _trained(store, order, (model, config), frame, Path(folder))
+        returned = await call_model(
+            model.runner,
+            "on_predict",
+            lambda runner: runner.on_predict(config, trained, historic, future.frame.copy(deep=False), geo),
+            Mask(config),
         )
         seconds = time.perf_counter() - began
         return save(store, read_predictions(returned, future)), seconds
 
 
 def _fit(store: Store, order: FoldOrder) -> tuple[Saved, float]:
-    model, config = _model_of(order)
+    return asyncio.run(_fit_here(store, order))
+
+
+async def _fit_here(store: Store, order: FoldOrder) -> tuple[Saved, float]:
+    model, config = await _model_of(order)
     frame, _ = _read_inputs(store, order, model.covariates(config), model.target)
     with TemporaryDirectory(prefix="chapkit-flows-") as folder:
         began = time.perf_counter()
-        trained = _trained(store, order, (model, config), frame, Path(folder), is_update=order.trained is not None)
+        trained = await _trained(
+            store, order, (model, config), frame, Path(folder), is_update=order.trained is not None
+        )
         return save(store, trained, namespace=model.definition.namespace), time.perf_counter() - began
 
 
-def _trained(
+async def _trained(
     store: Store,
     order: FoldOrder,
     pair: tuple[ModelContract, ModelConfig],
@@ -257,8 +265,8 @@ def _trained(
     rows = frame[frame["time_period"].isin(order.learn)].reset_index(drop=True)
     _, geo = _read_inputs(store, order, model.covariates(config), model.target)
     if order.trained is None:
-        return asyncio.run(
-            call_model(model.runner, "on_train", lambda runner: runner.on_train(config, rows, geo), Mask(config))
+        return await call_model(
+            model.runner, "on_train", lambda runner: runner.on_train(config, rows, geo), Mask(config)
         )
     known = load(
         store,
@@ -270,8 +278,8 @@ def _trained(
     )
     if not is_update:
         return known
-    return asyncio.run(
-        call_model(model.runner, "on_update", lambda runner: runner.on_update(config, known, rows, geo), Mask(config))
+    return await call_model(
+        model.runner, "on_update", lambda runner: runner.on_update(config, known, rows, geo), Mask(config)
     )
 
 
@@ -279,10 +287,10 @@ def _artifact_of(saved: Saved) -> ArtifactRef:
     return ArtifactRef(id=new_id(), kind="training_workspace", **asdict(saved))
 
 
-def _model_of(order: FoldOrder) -> tuple[ModelContract, ModelConfig]:
+async def _model_of(order: FoldOrder) -> tuple[ModelContract, ModelConfig]:
     """The model, and its config with the values that its references lead to: they are nowhere but in this process."""
     model = load_model(order.model) if isinstance(order.model, str) else order.model
-    return model, asyncio.run(_config_of(model, order.config))
+    return model, await _config_of(model, order.config)
 
 
 async def _config_of(model: ModelContract, config: ModelConfig | ConfigRef) -> ModelConfig:
