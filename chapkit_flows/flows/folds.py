@@ -16,6 +16,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
+from chapkit_flows import __version__
 from chapkit_flows.artifacts.codecs import Saved, load, save
 from chapkit_flows.artifacts.store import Store
 from chapkit_flows.artifacts.trees import MEDIA_TYPE as TREE
@@ -97,11 +98,13 @@ class FoldForecast:
     """A fold that is done.
 
     Attributes:
+        key: The name of the order.
         reused: Whether an earlier backtest did it.
         seconds: What the model's own code took.
     """
 
     split: Split
+    key: str
     saved: Saved
     reused: bool
     seconds: float
@@ -130,8 +133,9 @@ def do_fold(store: Store, order: FoldOrder) -> FoldForecast:
     Raises:
         ChapkitFlowsError: The model failed, or gave no forecast that can be scored.
     """
-    saved, seconds, reused = once(store, order.key("forecast"), lambda: _forecast(store, order))
-    return FoldForecast(split=order.split, saved=saved, reused=reused, seconds=seconds)
+    key = order.key("forecast")
+    saved, seconds, reused = once(store, key, lambda: _forecast(store, order))
+    return FoldForecast(split=order.split, key=key, saved=saved, reused=reused, seconds=seconds)
 
 
 def identify(model: ModelContract, config: ModelConfig) -> dict[str, Any]:
@@ -163,8 +167,11 @@ def fit_for_folds(order: FoldOrder) -> Saved:
 
 def find_forecast(store: Store, order: FoldOrder) -> FoldForecast | None:
     """The forecast of a fold that was done before; None if it must be done."""
-    known = _known(store, order.key("forecast"))
-    return None if known is None else FoldForecast(split=order.split, saved=known[0], reused=True, seconds=known[1])
+    key = order.key("forecast")
+    known = _known(store, key)
+    if known is None:
+        return None
+    return FoldForecast(split=order.split, key=key, saved=known[0], reused=True, seconds=known[1])
 
 
 def check_kept(store: Store, done: FoldForecast) -> FoldForecast | EvaluationError:
@@ -179,8 +186,7 @@ def check_kept(store: Store, done: FoldForecast) -> FoldForecast | EvaluationErr
 
 def find_fit(store: Store, order: FoldOrder) -> Saved | None:
     """The model that was trained before as an order says; None if it must be trained."""
-    known = _known(store, order.key("fit"))
-    return None if known is None else known[0]
+    return find_saved(store, order.key("fit"))
 
 
 def _known(store: Store, key: str) -> tuple[Saved, float] | None:
@@ -200,6 +206,18 @@ def once(store: Store, key: str, work: Callable[[], tuple[Saved, float]]) -> tup
     saved, seconds = work()
     store.write_manifest(f"{FOLDS}/{key}", {"saved": asdict(saved), "seconds": seconds})
     return saved, seconds, False
+
+
+def work_key(what: str, content: Mapping[str, Any]) -> str:
+    """The name of a piece of work that follows from a content alone, and from how this version does it."""
+    named = {"what": what, "version": __version__, **content}
+    return digest_of(canonical_json(named)).removeprefix("sha256:")
+
+
+def find_saved(store: Store, key: str) -> Saved | None:
+    """What a piece of work has left; None if it must be done."""
+    known = _known(store, key)
+    return None if known is None else known[0]
 
 
 def _is_stored(store: Store, saved: Saved) -> bool:
