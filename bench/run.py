@@ -40,7 +40,9 @@ def local_server(home: Path) -> Iterator[dict[str, str]]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")} | {
+    # With byte code, as an installation has it, wherever this is told to write none.
+    left_out = ("PREFECT_", "PYTHONDONTWRITEBYTECODE")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(left_out)} | {
         "PREFECT_HOME": str(home / "prefect"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         # With smaller batches a server on SQLite answers 503 now and then, and clients wait for two seconds.

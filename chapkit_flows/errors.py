@@ -17,7 +17,8 @@
     │   ├── ModelNotFound
     │   ├── InvalidModel
     │   ├── RunnerFailed
-    │   │   └── ScriptFailed
+    │   │   ├── ScriptFailed
+    │   │   └── PlacesFailed
     │   └── InvalidPrediction
     ├── ValidationFailed
     │   └── GateFailed
@@ -38,6 +39,8 @@
     │   │   ├── ModelVersionNotFound
     │   │   ├── InvalidAlias
     │   │   └── PromotionConflict
+    │   ├── ExperimentNotFound
+    │   ├── InvalidExperiment
     │   ├── DatabaseUnavailable
     │   ├── DatabaseLocked
     │   └── DatabaseTooNew
@@ -47,7 +50,8 @@
     │   ├── UnscorableForecast
     │   ├── UnknownMetric
     │   ├── WorkerLost
-    │   └── InvalidGate
+    │   ├── InvalidGate
+    │   └── InvalidSweep
     ├── UpkeepError
     │   ├── BackupNotFound
     │   └── NotEmpty
@@ -63,7 +67,7 @@ message. The command line prints the message alone and exits with `exit_code`.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
@@ -150,6 +154,14 @@ class ScriptFailed(RunnerFailed):
 
     def __init__(self, message: str = "", *, workspace: Any = None) -> None:
         self.workspace = workspace
+        super().__init__(message)
+
+
+class PlacesFailed(RunnerFailed):
+    """A model that is trained for each place could not be trained for some. Correct their data, or leave them out."""
+
+    def __init__(self, message: str = "", *, reasons: Mapping[str, str] | None = None) -> None:
+        self.reasons = dict(reasons or {})
         super().__init__(message)
 
 
@@ -240,6 +252,14 @@ class PromotionConflict(RegistryError):
     """The alias was moved by somebody else meanwhile. Compare with its new holder and promote again."""
 
 
+class ExperimentNotFound(LineageError):
+    """There is no experiment of that name. List them with: chapkit-flows experiments list"""
+
+
+class InvalidExperiment(LineageError):
+    """The experiment cannot be begun under that name. Choose another name."""
+
+
 class DatabaseUnavailable(LineageError):
     """The lineage database cannot be reached. Check its URL, rights and free space."""
 
@@ -286,6 +306,10 @@ class WorkerLost(EvaluationError):
 
 class InvalidGate(EvaluationError):
     """The gate cannot be read. Write rules such as: better: {metric: crps, by: 0.02, p_below: 0.1}"""
+
+
+class InvalidSweep(EvaluationError):
+    """The sweep cannot be made. Correct the values, ranges or numbers that the message names."""
 
 
 class UpkeepError(ChapkitFlowsError):

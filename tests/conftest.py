@@ -43,6 +43,7 @@ os.environ |= {
     "PREFECT_SERVER_SERVICES_FOREMAN_ENABLED": "false",
     "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_ENABLED": "false",
     "PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED": "false",
+    "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "3",
     "PREFECT_CLI_PROMPT": "false",
     "PREFECT_INTEGRATIONS_CHAPKIT_FLOWS_HOME": str(PREFECT_HOME / "chapkit-flows"),
     # Ray would keep a token of its own making in the user's home, and look there on each machine for one.

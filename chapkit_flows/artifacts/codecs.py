@@ -8,7 +8,7 @@ import math
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -21,11 +21,13 @@ from chapkit_flows.artifacts import pickles, trees
 from chapkit_flows.artifacts.estimators import SkopsCodec
 from chapkit_flows.artifacts.store import Store, StoredObject
 from chapkit_flows.artifacts.trees import StoredTree
-from chapkit_flows.errors import ArtifactError, ArtifactTooLarge, UnpicklableModel
-from chapkit_flows.refs import ArtifactRef
+from chapkit_flows.errors import ArtifactError, ArtifactTooLarge, ObjectMissing, UnpicklableModel
+from chapkit_flows.places import PlaceModels, folder_names
+from chapkit_flows.refs import ArtifactRef, canonical_json, new_id
 
 ENTRY_POINTS = "chapkit_flows.codecs"
 _PROBE_ROWS = 50
+_PLACES = "places.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +124,12 @@ def load(
     return _named(ref.codec).load(store, ref.digest, context)
 
 
+@cache
+def is_folder(codec: str) -> bool:
+    """Whether what a codec has written is a list of files, which are objects of their own."""
+    return any(one.name == codec and one.media_type == trees.MEDIA_TYPE for one in _codecs())
+
+
 def libraries_of(codec: str) -> tuple[str, ...]:
     """The distributions that a codec names; none for `raw` and for a codec that is not installed."""
     return next((tuple(getattr(one, "libraries", ())) for one in _codecs() if one.name == codec), ())
@@ -147,6 +155,52 @@ class FolderCodec:
             raise ArtifactError(f"The artifact {digest} is a folder. Say where to restore it: load(…, folder=…).")
         trees.get_tree(store, digest, context.folder, max_bytes=context.max_bytes or trees.MAX_BYTES)
         return context.folder
+
+
+class PlacesCodec:
+    """The trained models of a model that is trained for each place: a folder with a part for each.
+
+    `places.json` says which part is whose and by which codec it was written. Of a model that is a folder itself the
+    part has its list of files, by which it is read alone, and the files.
+    """
+
+    name = "places"
+    media_type = trees.MEDIA_TYPE
+
+    def accepts(self, value: Any) -> bool:
+        """These, and nothing that users make."""
+        return isinstance(value, PlaceModels)
+
+    def save(self, store: Store, value: PlaceModels, context: CodecContext) -> StoredTree:
+        """Store each model that is not in the store yet, then the list of all."""
+        parts = folder_names(value)
+        files, listed = [], {}
+        for place, model in value.kept.items():
+            saved = model if isinstance(model, Saved) else save(store, model, namespace=context.namespace)
+            listed[place] = {"part": parts[place], **asdict(saved)}
+            files += _part_files(store, parts[place], saved)
+        stored = store.put(io.BytesIO(canonical_json({"format": 1, "places": listed})))
+        files.append(trees.TreeEntry(path=_PLACES, digest=stored.digest, size=stored.size))
+        return trees.put_listing(store, files)
+
+    def load(self, store: Store, digest: str, context: CodecContext) -> PlaceModels:
+        """Read the list; each model is read when it is asked for."""
+        files = {entry.path: entry.digest for entry in trees.list_tree(store, digest)}
+        try:
+            with store.open(files[_PLACES]) as file:
+                listed = json.load(file)["places"]
+            fields = tuple(Saved.__dataclass_fields__)
+            kept = {place: Saved(**{name: part[name] for name in fields}) for place, part in listed.items()}
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ArtifactError(
+                f"The folder {digest} has no list of places that can be read: {error!r}. Restore it from a backup."
+            ) from error
+
+        def read(saved: Saved) -> Any:
+            own = context.folder / new_id() if context.folder else None
+            return _named(saved.codec).load(store, saved.digest, replace(context, folder=own))
+
+        return PlaceModels(kept, read)
 
 
 class ParquetCodec:
@@ -286,7 +340,7 @@ class PickleCodec:
 def _codecs() -> tuple[Codec, ...]:
     """The codecs of other packages come before the pickle, which takes everything."""
     others = [entry.load()() for entry in entry_points(group=ENTRY_POINTS)]
-    return (FolderCodec(), *others, ParquetCodec(), CsvCodec(), JsonCodec(), SkopsCodec(), PickleCodec())
+    return (PlacesCodec(), FolderCodec(), *others, ParquetCodec(), CsvCodec(), JsonCodec(), SkopsCodec(), PickleCodec())
 
 
 def _named(name: str) -> Codec:
@@ -297,6 +351,17 @@ def _named(name: str) -> Codec:
         f"There is no codec {name!r} here; there are: {', '.join(codec.name for codec in _codecs())}. "
         "Install the package that offers it."
     )
+
+
+def _part_files(store: Store, part: str, saved: Saved) -> list[trees.TreeEntry]:
+    """The objects of a model, which so belong to the folder of all, whoever looks after folders."""
+    if not is_folder(saved.codec):
+        return [trees.TreeEntry(path=f"{part}/model", digest=saved.digest, size=saved.size)]
+    size = store.size(saved.digest)
+    if size is None:
+        raise ObjectMissing(f"The store {store.url} does not hold the object {saved.digest}. Train again.")
+    files = [replace(entry, path=f"{part}/files/{entry.path}") for entry in trees.list_tree(store, saved.digest)]
+    return [trees.TreeEntry(path=f"{part}/files.json", digest=saved.digest, size=size), *files]
 
 
 def _read_csv(file: BinaryIO) -> pd.DataFrame:

@@ -8,6 +8,8 @@ import pickle
 import sys
 import tempfile
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from chapkit_flows.artifacts.store import Store, StoredObject
@@ -56,42 +58,19 @@ class SkopsCodec:
 
     def save(self, store: Store, value: Any, context: CodecContext) -> StoredObject:
         """Write the estimator; refuse one that could not be loaded."""
-        skops = _skops()
-        try:
-            with tempfile.TemporaryFile() as file:
-                skops.dump(value, file)
-                untrusted = _untrusted(file)
-                if not untrusted:
-                    file.seek(0)
-                    return store.put(file)
-        except _FAILURES as error:
-            raise ArtifactError(
-                f"The model, of type {type(value).__qualname__}, cannot be kept by skops: {error}. "
-                "Keep it with the codec cloudpickle."
-            ) from error
-        raise ArtifactError(
-            f"The model, of type {type(value).__qualname__}, holds types that skops does not trust: "
-            f"{', '.join(untrusted)}. Keep it with the codec cloudpickle."
-        )
+        what, remedy = f"The model, of type {type(value).__qualname__},", "Keep it with the codec cloudpickle."
+        with _explained(f"{what} cannot be kept", remedy), tempfile.TemporaryFile() as file:
+            _skops().dump(value, file)
+            _check_trusted(file, what, remedy)
+            return store.put(file)
 
     def load(self, store: Store, digest: str, context: CodecContext) -> Any:
         """Read the estimator, if all its types are trusted."""
-        skops = _skops()
-        with store.open(digest) as file:
-            try:
-                untrusted = _untrusted(file)
-                if not untrusted:
-                    file.seek(0)
-                    return skops.load(file)
-            except _FAILURES as error:
-                raise ArtifactError(
-                    f"The artifact {digest} cannot be read by skops: {error}. "
-                    "Install the versions of the packages that its manifest names, or train the model again."
-                ) from error
-        raise ArtifactError(
-            f"The artifact {digest} holds types that skops does not trust: {', '.join(untrusted)}. "
-            "It is not loaded; train the model again."
-        )
+        what = f"The artifact {digest}"
+        remedy = "Install the versions of the packages that its manifest names, or train the model again."
+        with store.open(digest) as file, _explained(f"{what} cannot be read", remedy):
+            _check_trusted(file, what, "It is not loaded; train the model again.")
+            return _skops().load(file)
 
 
 def _skops() -> Any:
@@ -103,8 +82,27 @@ def _skops() -> Any:
         ) from error
 
 
+@contextmanager
+def _explained(what: str, remedy: str) -> Iterator[None]:
+    try:
+        yield
+    except _FAILURES as error:
+        raise ArtifactError(f"{what} by skops: {error}. {remedy}") from error
+
+
 def _untrusted(file: BinaryIO) -> list[str]:
     """The types that skops would not load by itself."""
     file.seek(0)
     found: list[str] = _skops().get_untrusted_types(file=file)
     return found
+
+
+def _check_trusted(file: BinaryIO, what: str, remedy: str) -> None:
+    """Refuse what holds other types; then the file is at its beginning.
+
+    Raises:
+        ArtifactError: It holds some.
+    """
+    if untrusted := _untrusted(file):
+        raise ArtifactError(f"{what} holds types that skops does not trust: {', '.join(untrusted)}. {remedy}")
+    file.seek(0)

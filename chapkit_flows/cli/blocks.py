@@ -118,16 +118,24 @@ def _print_plan(made: Plan, *, prune: bool) -> None:
     for kind in made.types:
         print_line(f"{kind.slug}: type {kind.action}")
     print_line("")
+    widths = [
+        max((len(text) for text in texts), default=0) for texts in zip(*map(_places, made.documents), strict=True)
+    ]
     for item in made.documents:
-        _print_changes(item)
+        _print_changes(item, widths)
     print_line(f"\n{_summary(made, prune=prune)}")
 
 
-def _print_changes(item: PlannedDocument) -> None:
+def _places(item: PlannedDocument) -> tuple[str, str]:
+    return item.slug, item.place
+
+
+def _print_changes(item: PlannedDocument, widths: Sequence[int] = (0, 0)) -> None:
     note = _NOTES.get(item.action, "")
     if item.file_changed and item.action == "drifted":
         note = "edited on the server and in the file since it was applied"
-    print_line("  ".join(part for part in (f"{item.action:9}", item.slug, item.place, note and f"({note})") if part))
+    columns = [f"{text:{width}}" for text, width in zip(_places(item), widths, strict=True)]
+    print_line("  ".join((f"{item.action:9}", *columns, note and f"({note})")).rstrip())
     for change in item.changes:
         print_line(f"           {describe_change(change)}")
 

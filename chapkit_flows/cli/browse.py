@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from chapkit_flows.artifacts.backends import Progress
+from chapkit_flows.artifacts.codecs import is_folder
 from chapkit_flows.artifacts.store import Store, copy_bytes
 from chapkit_flows.artifacts.trees import get_tree, zip_tree
 from chapkit_flows.cli.annotations import tags_text
@@ -40,7 +41,7 @@ from chapkit_flows.refs import ArtifactRef
 from chapkit_flows.resources import Resources, open_facts, open_resources
 
 _LOOKED_THROUGH = 200  # runs, to name models
-_AS_CSV = ("prediction", "dataset")
+_AS_CSV = ("prediction", "dataset", "metrics")
 _SUFFIXES = {
     "text/csv": ".csv",
     "application/vnd.apache.parquet": ".parquet",
@@ -234,10 +235,10 @@ def write_artifact(
 
 
 def _write(store: Store, artifact: ArtifactRef, target: Path, *, zipped: bool, progress: Progress | None) -> None:
-    if artifact.codec == "folder" and zipped:
+    if is_folder(artifact.codec) and zipped:
         with target.open("wb") as archive:
             zip_tree(store, artifact.digest, archive, progress=progress)
-    elif artifact.codec == "folder":
+    elif is_folder(artifact.codec):
         get_tree(store, artifact.digest, target, progress=progress)
     else:
         with store.open(artifact.digest, progress=progress) as source, target.open("wb") as sink:
@@ -251,7 +252,7 @@ def default_name(artifact: ArtifactRef) -> str:
         return str(name)
     if artifact.codec == "parquet":
         return f"{artifact.id}.csv" if artifact.kind in _AS_CSV else f"{artifact.id}.parquet"
-    suffix = "" if artifact.codec == "folder" else _SUFFIXES.get(artifact.media_type, ".bin")
+    suffix = "" if is_folder(artifact.codec) else _SUFFIXES.get(artifact.media_type, ".bin")
     return f"{artifact.id}{suffix}"
 
 

@@ -27,7 +27,7 @@ async def read_config(model: Model, options: argparse.Namespace) -> ModelConfig:
         InvalidConfig: A value does not fit its field.
     """
     saved = await load_config(model.config, options.config) if options.config else None
-    texts = dict(_split(text) for text in options.set)
+    texts = dict(split_change(text) for text in options.set)
     if saved is not None and not texts:
         return saved
     changes = {key: _read_value(key, text) for key, text in texts.items()}
@@ -44,7 +44,12 @@ async def read_config(model: Model, options: argparse.Namespace) -> ModelConfig:
     return config
 
 
-def _split(text: str) -> tuple[str, str]:
+def split_change(text: str) -> tuple[str, str]:
+    """The field and the value of a `--set`, as they are written.
+
+    Raises:
+        InvalidConfig: It has no `=`, or no field.
+    """
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
         raise InvalidConfig(f"--set {text!r}: write it as key=value, such as --set n_lags=4.")
@@ -60,6 +65,22 @@ def _read_value(key: str, text: str) -> Any:
     if len(documents) > 1:
         raise InvalidConfig(f"--set {_given(key, text)}: that is more than one value. Put text in quotes.")
     return documents[0]
+
+
+def read_values(key: str, text: str) -> list[Any]:
+    """The values of a `--set` with commas between; each may be a list itself, in brackets.
+
+    Raises:
+        InvalidConfig: They cannot be read.
+    """
+    try:
+        documents = load_yaml(f"[{text}]")
+    except InvalidConfig as error:
+        raise InvalidConfig(f"--set {_given(key, text)}: {error}") from error
+    values = documents[0] if len(documents) == 1 else None
+    if not isinstance(values, list):
+        raise InvalidConfig(f"--set {_given(key, text)}: write values with commas between, such as {key}=1,2,3.")
+    return values
 
 
 def _explain(found: Mapping[str, Any], texts: Mapping[str, str], config_type: type[ModelConfig]) -> str:

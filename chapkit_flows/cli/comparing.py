@@ -17,8 +17,10 @@ from chapkit_flows.configs.diff import write_value
 from chapkit_flows.data.tables import read_table
 from chapkit_flows.errors import ConfigNotFound, DataError, EvaluationError, ModelVersionNotFound, RunNotFound
 from chapkit_flows.evaluation.comparison import Comparison, compare
+from chapkit_flows.lineage.experiments import find_experiment
 from chapkit_flows.lineage.facts import RunFact
 from chapkit_flows.lineage.query import get_artifact, get_run, producer
+from chapkit_flows.ranking import rank
 from chapkit_flows.refs import ArtifactRef
 from chapkit_flows.reports.causes import Explanation, explain
 from chapkit_flows.reports.runs import RunComparison, Subject, compare_subjects
@@ -31,10 +33,10 @@ _SHOWN = 60  # characters of a cell
 
 def compare_(options: argparse.Namespace) -> int:
     """Print what differs, side by side; 1 if something does."""
-    if len(options.things) < 2:
-        raise DataError("There is nothing to compare it with. Name two things or more.")
     resources = open_resources()
-    subjects = _unique([find_subject(resources, text) for text in options.things])
+    subjects = _unique([one for text in options.things for one in _find_subjects(resources, text, options.metric)])
+    if len(subjects) < 2:
+        raise DataError("There is nothing to compare it with. Name two things or more.")
     scores, note = _compare_scores(resources, subjects, options.metric)
     found = compare_subjects(subjects, scores, note)
     if options.json:
@@ -63,6 +65,19 @@ def why(options: argparse.Namespace) -> int:
     else:
         _print_explanation(before, after, found)
     return 0 if found.is_same else 1
+
+
+def _find_subjects(resources: Resources, text: str, metric: str) -> list[Subject]:
+    """What a text names; of an experiment its trials that were scored, the best first."""
+    kind, _, name = text.partition(":")
+    if kind != "experiment":
+        return [find_subject(resources, text)]
+    found = rank(resources, find_experiment(resources.database, name), metric)
+    return [
+        Subject(label=f"{name} {row.trial.number}", run=row.run, config=row.run.config)
+        for row in found.rows
+        if row.score is not None
+    ]
 
 
 def find_subject(resources: Resources, text: str) -> Subject:

@@ -21,6 +21,7 @@ from prefect.settings import PREFECT_API_URL
 from pydantic import ValidationError
 
 from chapkit_flows.cli.deployed import find_idle
+from chapkit_flows.cli.limits import share_limit
 from chapkit_flows.cli.output import print_json, print_line, say
 from chapkit_flows.cli.prefect_yaml import Entry, PrefectYaml, Schedule
 from chapkit_flows.cli.runs import find_model
@@ -32,14 +33,17 @@ from chapkit_flows.flows.model import Model
 from chapkit_flows.flows.training import LATEST
 
 DEFAULT_POOL = "forecasts"
-# A second run waits: it finds what the first has trained, and that nothing is new.
+# A second run waits: it finds what the first has trained, and that nothing is new. With --apply, and after
+# `limits apply`, it waits for the other deployments that train the model as well.
 ONE_AT_A_TIME = {"limit": 1, "collision_strategy": "ENQUEUE"}
 _PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]+@")
-_INPUTS = {"train": ("data", "geo"), "retrain": ("data", "geo"), "predict": ("historic", "future", "geo")}
-_NEEDED = {"train": ("data",), "retrain": ("data",), "predict": ("historic", "future")}
+_TRAINING = ("data", "geo")
+_INPUTS = {"train": _TRAINING, "retrain": _TRAINING, "backtest": _TRAINING, "predict": ("historic", "future", "geo")}
+_NEEDED = {"train": ("data",), "retrain": ("data",), "backtest": ("data",), "predict": ("historic", "future")}
 _DESCRIPTIONS = {
     "train": "Train {name}.",
     "retrain": "Train {name} again when its data, config or code is new.",
+    "backtest": "Say how good {name} is: forecasts from past origins, scored with what came after.",
     "predict": "Predict with the newest trained {name}.",
 }
 
@@ -63,9 +67,9 @@ def deploy(options: argparse.Namespace) -> int:
     if options.file.name != "prefect.yaml":
         command += ["--prefect-file", options.file.name]
     deployed = options.apply and not options.dry_run
-    if deployed:
-        _apply(model, command, options)
     full_name = f"{model.name}-{options.flow}/{entry.name}"
+    if deployed:
+        _apply(model, command, full_name, options)
     if options.json:
         print_json(
             {
@@ -156,7 +160,7 @@ def _make_entry(model: Model, options: argparse.Namespace, document: PrefectYaml
     pools = document.pools()
     has_pool = known is not None and known.get("work_pool")
     new: dict[str, Any] = {"description": _DESCRIPTIONS[options.flow].format(name=model.name), "tags": [model.name]}
-    new |= {} if options.flow == "predict" else {"concurrency_limit": ONE_AT_A_TIME}
+    new |= {"concurrency_limit": ONE_AT_A_TIME} if options.flow in ("train", "retrain") else {}
     return Entry(
         name=name,
         entrypoint=entrypoint,
@@ -220,7 +224,7 @@ def _module_for(model: Model, options: argparse.Namespace) -> tuple[Path, str] |
     text = (
         f'"""The model {model.name} as deployed flows: prefect.yaml names them."""\n\n'
         f"from chapkit_flows import load_model\n\n_model = load_model({options.model!r})\n"
-        "train, retrain, predict = _model.train, _model.retrain, _model.predict\n"
+        "train, retrain, predict, backtest = _model.train, _model.retrain, _model.predict, _model.backtest\n"
     )
     return file, text
 
@@ -281,8 +285,10 @@ def _pattern(document: PrefectYaml, entry: Entry) -> str:
     return entry.name if len(alone) == 1 else f"{entry.entrypoint.rpartition(':')[2]}/{entry.name}"
 
 
-def _apply(model: Model, command: list[str], options: argparse.Namespace) -> None:
-    """Deploy with Prefect's own command, from the folder of the file; the run form is to know the config type.
+def _apply(model: Model, command: list[str], full_name: str, options: argparse.Namespace) -> None:
+    """Deploy with Prefect's own command, from the folder of the file; what that does not do, do afterwards.
+
+    The run form is to know the config type, and what trains a model is to share its limit.
 
     Raises:
         InvalidDeployment: It refused; the message has what it said.
@@ -300,7 +306,14 @@ def _apply(model: Model, command: list[str], options: argparse.Namespace) -> Non
     )
     if done.returncode:
         raise InvalidDeployment(f"{shlex.join(command)} failed:\n{done.stdout.strip()}")
-    run_here(model.config.aregister_type_and_schema(), options, follow=False)
+
+    async def complete() -> None:
+        async with get_client() as client:
+            await model.config.aregister_type_and_schema(client=client)
+            if options.flow != "predict":
+                await share_limit(client, model.name, full_name)
+
+    run_here(complete(), options, follow=False)
 
 
 def _report(

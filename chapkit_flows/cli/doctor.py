@@ -18,11 +18,13 @@ from typing import Literal
 
 import httpx
 from prefect.client.orchestration import PrefectClient, get_client
+from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL
 
 from chapkit_flows import __version__
-from chapkit_flows.cli.deployed import Deployed, config_types, find_idle, read_entrypoints
+from chapkit_flows.cli.deployed import Deployed, config_types, find_deployments, find_idle, read_entrypoints
+from chapkit_flows.cli.limits import limit_of
 from chapkit_flows.cli.output import print_json, print_line, print_table, size_text
 from chapkit_flows.cli.server import explain_refusal
 from chapkit_flows.configs.block import ModelConfig
@@ -92,10 +94,13 @@ def _server(pools: Sequence[str], deployed: Sequence[Deployed]) -> list[Finding]
         async with get_client() as client:
             if trouble := await client.api_healthcheck():
                 raise trouble
+            there = await find_deployments(client, deployed)
+            used = [one.work_pool_name for one in there if one.work_pool_name]
             return [
                 await _version_match(client, url),
                 await _clock(client),
-                *[await _pool(client, name) for name in pools],
+                *[await _pool(client, name) for name in dict.fromkeys([*pools, *used])],
+                *_limits(deployed, there),
                 *[await _block_type(client, one) for one in config_types(deployed)],
             ]
 
@@ -140,6 +145,19 @@ async def _pool(client: PrefectClient, name: str) -> Finding:
     if idle:
         return Finding(check=check, status="error", detail="; ".join(idle))
     return Finding(check=check, status="ok", detail=f"{pool.type}, takes runs")
+
+
+def _limits(deployed: Sequence[Deployed], there: Sequence[DeploymentResponse]) -> Iterator[Finding]:
+    """Which models two deployments may train at once."""
+    limits = {(one.name, one.entrypoint): one.global_concurrency_limit for one in there}
+    trainings = [one for one in deployed if one.trains and (one.name, one.entrypoint) in limits]
+    for model in dict.fromkeys(str(one.model) for one in trainings):
+        alike = [one for one in trainings if one.model == model]
+        found = [limits[one.name, one.entrypoint] for one in alike]
+        if len(alike) > 1 and any(limit is None or limit.name != limit_of(model) for limit in found):
+            names = ", ".join(one.full_name for one in alike)
+            detail = f"{names} may train the model at once. Let them take turns: chapkit-flows limits apply"
+            yield Finding(check=f"limit of {model}", status="warning", detail=detail)
 
 
 async def _block_type(client: PrefectClient, config_type: type[ModelConfig]) -> Finding:

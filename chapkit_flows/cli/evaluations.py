@@ -25,12 +25,10 @@ def backtest(options: argparse.Namespace) -> int:
     model = find_model(options.model)
     begun: list[str] = []
     runner = model.task_runner(options.task_runner, workers=options.workers, address=options.cluster)
-    names = ("periods", "splits", "stride", "strategy", "covariates", "window", "window_length")
 
     async def work() -> Any:
         config = await read_config(model, options)
-        plan = {name: getattr(options, name) for name in names} | {"pictures": options.pictures}
-        plan |= {} if options.baselines else {"baselines": ()}
+        plan = read_plan(options) | {"pictures": options.pictures}
         flow: Any = watched(model.backtest.with_options(task_runner=runner), begun)
         return await flow(config, options.data, options.geo, plan)
 
@@ -55,6 +53,13 @@ def backtest(options: argparse.Namespace) -> int:
         print_facts([("Folds", told), ("Scores", result.artifact_id), ("Run", result.run_id)])
         print_line(f"\nLook at each row:\n  chapkit-flows artifacts download {result.artifact_id}")
     return 1 if result.folds["failed"] else 0
+
+
+def read_plan(options: argparse.Namespace) -> dict[str, Any]:
+    """From which origins to forecast, as the flows take it."""
+    names = ("periods", "splits", "stride", "strategy", "covariates", "window", "window_length")
+    plan = {name: getattr(options, name) for name in names}
+    return plan if options.baselines else plan | {"baselines": ()}
 
 
 def score(options: argparse.Namespace) -> int:

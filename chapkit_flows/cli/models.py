@@ -65,6 +65,8 @@ def show_model(options: argparse.Namespace) -> int:
         ("Registered", f"{when(version.registered_at)} by {version.registered_by}"),
         ("Note", version.note),
     ]
+    about = run.output("model").metadata.get("about", {}) if run is not None else {}
+    facts += [("About", " "), *flatten(about)] if about else []
     if run is not None:
         facts.append(("Training run", run.id))
         facts += [("Config", " "), *flatten(run.config.content)] if run.config else []

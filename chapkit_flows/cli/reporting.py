@@ -5,10 +5,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from chapkit_flows.artifacts.codecs import load
 from chapkit_flows.cli.comparing import find_run
 from chapkit_flows.cli.models import find_model_version
 from chapkit_flows.cli.output import print_json, print_line, whole_path
+from chapkit_flows.data.periods import period_start
 from chapkit_flows.errors import DataError
+from chapkit_flows.evaluation.charts import MAX_PLACES, forecast_spec, render_png
+from chapkit_flows.flows.folds import read_dataset
 from chapkit_flows.lineage.facts import RunFact
 from chapkit_flows.lineage.query import list_runs
 from chapkit_flows.lineage.registry import assignments, version_of
@@ -52,8 +56,10 @@ def gather(resources: Resources, text: str) -> PageContent:
     version = find_model_version(database, text) if "@" in text else version_of(database, made.id) if made else None
     changes = assignments(database, version.model) if version else []
     trial = run if run.flow == "backtest" else _find_backtest(resources, run)
-    pictures = {}
+    pictures = draw_all_places(resources, run)
     for role, name in _PICTURES.items():
+        if role == "plot" and pictures:
+            continue
         plot = run.find_output(role) or (trial.find_output(role) if trial else None)
         if plot is not None:
             with resources.store.open(plot.digest) as file:
@@ -65,6 +71,25 @@ def gather(resources: Resources, text: str) -> PageContent:
         backtest=trial if trial and trial.status == "completed" else None,
         pictures=pictures,
     )
+
+
+def draw_all_places(resources: Resources, run: RunFact) -> dict[str, bytes]:
+    """Pictures of a forecast for more places than fit into one, by what they show; none where one shows them all."""
+    made = run.find_output("prediction")
+    if made is None or made.metadata.get("places", 0) <= MAX_PLACES or "target" not in made.metadata:
+        return {}
+    target = str(made.metadata["target"])
+    past = next(edge.artifact for edge in run.inputs if edge.role == "historic")
+    historic = read_dataset(resources.store, past.digest, past.media_type, (target,))
+    predictions = load(resources.store, made, allow_pickle=False)
+    places = predictions["location"].drop_duplicates().tolist()
+    pictures = {}
+    for start in range(0, len(places), MAX_PLACES):
+        part = places[start : start + MAX_PLACES]
+        shown = predictions[predictions["location"].isin(part)]
+        spec = forecast_spec(historic, shown, target=target, start_of=period_start)
+        pictures[f"Forecast: {part[0]} to {part[-1]}"] = render_png(spec)
+    return pictures
 
 
 def _find_backtest(resources: Resources, run: RunFact) -> RunFact | None:

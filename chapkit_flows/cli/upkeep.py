@@ -213,6 +213,7 @@ def rebuild_database(options: argparse.Namespace) -> int:
                 "annotations": made.annotations,
                 "configs": made.configs,
                 "registrations": made.registrations,
+                "experiments": made.experiments,
                 "findings": findings,
             }
         )
@@ -220,8 +221,8 @@ def rebuild_database(options: argparse.Namespace) -> int:
         print_diagnostics(made.findings)
         print_line(
             f"{made.runs} runs, {made.deletions} deletions, {made.annotations} tags and notes, "
-            f"{made.configs} versions of saved configs, {made.registrations} entries of the registry recorded in "
-            f"{resources.database.url}."
+            f"{made.configs} versions of saved configs, {made.registrations} entries of the registry, "
+            f"{made.experiments} of experiments recorded in {resources.database.url}."
         )
     return 1 if made.findings else 0
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from copy import deepcopy
 from functools import cache
 from typing import Any, ClassVar
 
 from prefect.blocks.core import Block
+from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import BlockType
+from prefect.exceptions import ObjectAlreadyExists
 from pydantic import AliasChoices, AliasPath, ConfigDict, Field, GetJsonSchemaHandler, model_validator
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import JsonSchemaValue
@@ -19,6 +22,8 @@ from chapkit_flows.configs.rules import FIELD, find_hooks
 
 _OPTIONS = "additional_options"
 _NESTED = "user_option_values"
+# The fields that every config has: in a form those of the model come before them.
+_SHARED = ("prediction_periods", "additional_continuous_covariates", _OPTIONS, FIELD)
 # Keys that Prefect adds to the stored form of a nested or inline block.
 _BLOCK_KEYS = {"block_type_slug", "_block_document_id", "_block_document_name", "_is_anonymous"}
 _WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
@@ -69,7 +74,7 @@ class ModelConfig(Block):
     validation_rules: list[dict[str, Any]] = Field(
         default=[],
         title="Validation rules",
-        description="What must be true of these values before a run; see `rules` in a config document.",
+        description="What must be true of these values before a run, as under rules in a config document.",
     )
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -98,8 +103,18 @@ class ModelConfig(Block):
 
     @classmethod
     def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """The schema of the block type: its own fields only, for the form in which one creates a config."""
-        schema = super().model_json_schema(*args, **kwargs)
+        """The schema of the block type, for the form in which one creates a config: the model's fields first."""
+        # Prefect asks for it three times for each config that is saved, and changes what it is given.
+        return deepcopy(cls._make_schema(args, tuple(kwargs.items())))
+
+    @classmethod
+    @cache
+    def _make_schema(cls, args: tuple[Any, ...], options: tuple[tuple[str, Any], ...]) -> dict[str, Any]:
+        schema = super().model_json_schema(*args, **dict(options))
+        fields = sorted(schema.get("properties", {}).items(), key=lambda item: item[0] in _SHARED)
+        for position, (_, part) in enumerate(fields):
+            part["position"] = position  # by this both forms sort them
+        schema["properties"] = dict(fields)
         for part in (schema, *schema.get("definitions", {}).values(), *schema.get("$defs", {}).values()):
             part.get("properties", {}).pop("$ref", None)
         return schema
@@ -158,6 +173,23 @@ class ModelConfig(Block):
         if not content[FIELD]:
             del content[FIELD]
         return {key: value for key, value in (options | content).items() if key not in _BLOCK_KEYS}
+
+    @classmethod
+    async def aregister_type_and_schema(cls, client: PrefectClient | None = None) -> None:
+        """Register the block type with the fields that the class has now."""
+        for _ in ("the type", "its schema"):
+            try:
+                await super().aregister_type_and_schema(client=client)
+            except ObjectAlreadyExists:
+                continue  # another process has registered it since this one looked
+            return
+        await super().aregister_type_and_schema(client=client)
+
+    @classmethod
+    @cache
+    def get_block_type_slug(cls) -> str:
+        """The block type; Prefect's own makes it anew for each dump of each config."""
+        return super().get_block_type_slug()
 
     def _field_has_secrets(self, field_name: str) -> bool:
         # Prefect's own makes the whole schema of the class for each field of each config.

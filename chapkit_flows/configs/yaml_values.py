@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
 import yaml
+from yaml.composer import Composer
+from yaml.resolver import Resolver
 
 from chapkit_flows.errors import InvalidConfig
 
@@ -19,6 +22,8 @@ _TAG = "tag:yaml.org,2002:"
 _READ = {f"{_TAG}{name}" for name in ("null", "bool", "int", "float", "str", "timestamp", "seq", "map", "merge")}
 # PyYAML passes on what its constructors raise: ValueError for 2024-02-30 and 0b_, KeyError for !!bool x, and so on.
 _CONSTRUCTOR_ERRORS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+
+_Parser = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # PyYAML may be built without libyaml
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +67,7 @@ def read_yaml(text: str, source: str = "") -> list[YamlDocument]:
             found again.
     """
     try:
-        nodes = list(yaml.compose_all(text, yaml.SafeLoader))
+        nodes = _compose(text)
     except yaml.MarkedYAMLError as error:
         raise _unreadable(text, source, error) from error
     except yaml.reader.ReaderError as error:
@@ -73,6 +78,14 @@ def read_yaml(text: str, source: str = "") -> list[YamlDocument]:
     return [_Reading(source).read(node) for node in nodes if node is not None]
 
 
+def _compose(text: str) -> list[yaml.Node]:
+    """The nodes of a YAML text: read by libyaml, which is fast; what it refuses, PyYAML's own parser explains."""
+    if "\t" not in text:  # of which libyaml takes some that PyYAML refuses
+        with suppress(yaml.YAMLError, UnicodeError):
+            return list(yaml.compose_all(text, _Loader))
+    return list(yaml.compose_all(text, yaml.SafeLoader))
+
+
 def check_keys(values: dict[Any, Any]) -> None:
     """Raise `InvalidConfig` if a key is not text, or one of Prefect's own."""
     for key in values:
@@ -80,6 +93,15 @@ def check_keys(values: dict[Any, Any]) -> None:
             raise InvalidConfig(f"the key {key!r} is not text. Put it in quotes.")
         if key in RESERVED:
             raise InvalidConfig(f"the key {key!r} belongs to Prefect. Use another name.")
+
+
+class _Loader(Composer, _Parser, Resolver):  # type: ignore[misc, valid-type]
+    """The parser of libyaml with the composer of PyYAML: its own ends the process where a text nests deeply."""
+
+    def __init__(self, text: str) -> None:
+        _Parser.__init__(self, text)
+        Composer.__init__(self)
+        Resolver.__init__(self)
 
 
 class _Reading:

@@ -180,4 +180,9 @@ def _absence(name: str, behind: BaseException | None) -> str:
     if status is None and isinstance(behind, OSError) and not isinstance(behind, FileNotFoundError):
         reason = mask_uri(str(behind)) or type(behind).__name__
         return f"{name} cannot be reached: {reason}. Check the URL and the connection."
-    return f"{name} does not exist. Check the path."
+    return f"{name} does not exist{_seen_from(name)}. Check the path."
+
+
+def _seen_from(name: str) -> str:
+    """The folder where a relative path was looked for: of a deployed run few know it."""
+    return "" if "://" in name or Path(name).expanduser().is_absolute() else f", seen from {Path.cwd()}"

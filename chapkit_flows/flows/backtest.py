@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 from prefect.logging import get_run_logger
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.config import JsonDict
 
 from chapkit_flows.artifacts.codecs import Saved, load, save
-from chapkit_flows.artifacts.store import Store
 from chapkit_flows.artifacts.trees import MEDIA_TYPE, TreeEntry, put_listing
 from chapkit_flows.configs.block import ModelConfig
 from chapkit_flows.configs.versions import config_version, with_horizon
@@ -26,20 +26,8 @@ from chapkit_flows.evaluation.splits import Split, SplitPlan, Strategy, Window, 
 from chapkit_flows.flows import steps
 from chapkit_flows.flows.check import errors_first, has_errors, resolve_horizon
 from chapkit_flows.flows.evaluations import publish_backtest
-from chapkit_flows.flows.fan_out import do_one, fan_out
-from chapkit_flows.flows.folds import (
-    FoldForecast,
-    FoldOrder,
-    check_kept,
-    find_fit,
-    find_forecast,
-    find_saved,
-    fit_for_folds,
-    forecast_fold,
-    identify,
-    once,
-    work_key,
-)
+from chapkit_flows.flows.fold_groups import begin_folds
+from chapkit_flows.flows.folds import FoldForecast, FoldOrder, find_saved, identify, once, work_name
 from chapkit_flows.flows.pictures import draw_pictures, read_shown
 from chapkit_flows.flows.results import BacktestResult
 from chapkit_flows.flows.runners import is_here
@@ -51,6 +39,8 @@ from chapkit_flows.models.contract import ModelContract
 from chapkit_flows.refs import ArtifactRef, Diagnostic, new_id
 
 _COUNTS = ("folds", "reused_folds", "failed_folds")
+# In the schema only: the run form refuses other numbers, and in Python `cut` says which one is wrong.
+_POSITIVE: JsonDict = {"minimum": 1}
 
 
 class BacktestPlan(BaseModel):
@@ -58,9 +48,15 @@ class BacktestPlan(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    periods: int | None = Field(default=None, description="How many periods ahead; default: the config's.")
-    splits: int = Field(default=4, description="How many origins; the last one forecasts the last periods of the data.")
-    stride: int = Field(default=1, description="Periods from one origin to the next.")
+    periods: int | None = Field(
+        default=None, json_schema_extra=_POSITIVE, description="How many periods ahead; default: the config's."
+    )
+    splits: int = Field(
+        default=4,
+        json_schema_extra=_POSITIVE,
+        description="How many origins; the last one forecasts the last periods of the data.",
+    )
+    stride: int = Field(default=1, json_schema_extra=_POSITIVE, description="Periods from one origin to the next.")
     strategy: Strategy = Field(
         default="refit", description="Train anew at each origin, once at the first, or go on training (update)."
     )
@@ -73,7 +69,9 @@ class BacktestPlan(BaseModel):
         default="expanding", description="Learn from all periods up to the origin, or from the last ones (sliding)."
     )
     window_length: int | None = Field(
-        default=None, description="Periods of a sliding window; of an expanding one the fewest for the first fold."
+        default=None,
+        json_schema_extra=_POSITIVE,
+        description="Periods of a sliding window; of an expanding one the fewest for the first fold.",
     )
     baselines: tuple[Baseline, ...] = Field(
         default=BASELINES, description="Which baselines to score on the same folds, to tell the skill against them."
@@ -149,15 +147,25 @@ async def forecast_folds(
     Raises:
         BacktestFailed: No fold could be done.
     """
-    orders = [_order(session, config, plan, split) for split in splits]
+    orders = [order_fold(session, config, plan, split) for split in splits]
+
+    def forecast_all() -> list[FoldForecast | ChapkitFlowsError]:
+        (begun,) = begin_folds(session.resources.store, [orders], plan.strategy)
+        return begun.finish()
+
     # Task runners are spoken to in blocking calls.
-    done = await asyncio.to_thread(_forecast_all, session.resources.store, orders, plan.strategy)
+    done = await asyncio.to_thread(forecast_all)
     if all(isinstance(one, ChapkitFlowsError) for one in done):
         raise BacktestFailed(f"None of the {len(done)} folds could be done. The first one: {done[0]}")
     return done
 
 
-def _order(session: RunSession, config: ModelConfig, plan: BacktestPlan, split: Split) -> FoldOrder:
+def order_fold(session: RunSession, config: ModelConfig, plan: BacktestPlan, split: Split) -> FoldOrder:
+    """What a process needs to do a fold.
+
+    Raises:
+        EvaluationError: Another process is to do it, and could not load the model.
+    """
     model = session.model
     given = {edge.role: edge.artifact for edge in session.inputs}
     here = is_here()
@@ -176,36 +184,6 @@ def _order(session: RunSession, config: ModelConfig, plan: BacktestPlan, split: 
         learn=split.train_periods,
         covariates=plan.covariates,
     )
-
-
-def _forecast_all(
-    store: Store, orders: Sequence[FoldOrder], strategy: Strategy
-) -> list[FoldForecast | ChapkitFlowsError]:
-    prepared: Iterable[FoldOrder | ChapkitFlowsError] = orders
-    if strategy != "refit":
-        prepared = _prepare(store, orders, is_update=strategy == "update")
-    done = fan_out(forecast_fold, prepared, lambda order: find_forecast(store, order))
-    return done if is_here() else [check_kept(store, one) if isinstance(one, FoldForecast) else one for one in done]
-
-
-def _prepare(store: Store, orders: Sequence[FoldOrder], *, is_update: bool) -> Iterator[FoldOrder | ChapkitFlowsError]:
-    """Orders with a trained model: the one of the first split, or that one gone on with from split to split."""
-    trained: Saved | ChapkitFlowsError | None = None
-    known: set[str] = set()
-    for order in orders:
-        if trained is None or (is_update and not isinstance(trained, ChapkitFlowsError)):
-            new = tuple(period for period in order.split.train_periods if period not in known)
-            fit = replace(order, learn=new, trained=trained)
-            trained = _fit(store, fit)
-        known |= set(order.split.train_periods)
-        yield trained if isinstance(trained, ChapkitFlowsError) else replace(order, trained=trained)
-
-
-def _fit(store: Store, order: FoldOrder) -> Saved | ChapkitFlowsError:
-    if (known := find_fit(store, order)) is not None:
-        return known
-    made = do_one(fit_for_folds, order)
-    return made  # noqa: RET504  # mypy would infer too wide a type
 
 
 @steps.step("score the forecasts")
@@ -248,8 +226,8 @@ def score_all(
     """
     scores, failures = [], {}
     store, target = session.resources.store, session.model.target
-    key = _scores_key(session, forecasts)
-    known = find_saved(store, key)
+    name = _name_of_scores(session, forecasts)
+    known = find_saved(store, name)
     if known is not None:
         return [load(store, artifact_of(known, "metrics"), allow_pickle=False)], {}
     for one in forecasts:
@@ -262,14 +240,14 @@ def score_all(
         except EvaluationError as error:
             failures[one.split.origin] = str(error)
     if scores and not failures:
-        once(store, key, lambda: (save(store, pd.concat(scores, ignore_index=True)), 0.0))
+        once(store, name, lambda: (save(store, pd.concat(scores, ignore_index=True)), 0.0))
     return scores, failures
 
 
-def _scores_key(session: RunSession, forecasts: Sequence[FoldForecast | ChapkitFlowsError]) -> str:
+def _name_of_scores(session: RunSession, forecasts: Sequence[FoldForecast | ChapkitFlowsError]) -> str:
     done = [(one.key, one.saved.digest) for one in forecasts if isinstance(one, FoldForecast)]
     metrics = [metric.name for metric in METRICS]
-    return work_key("scores of folds", {"folds": done, "metrics": metrics, "target": session.model.target})
+    return work_name("scores of folds", {"folds": done, "metrics": metrics, "target": session.model.target})
 
 
 def _keep(

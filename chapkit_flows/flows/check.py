@@ -11,8 +11,9 @@ from chapkit_flows.data.geo import check_geo
 from chapkit_flows.data.panels import Panel, horizon
 from chapkit_flows.data.periods import period_ordinal
 from chapkit_flows.models.contract import ModelContract
+from chapkit_flows.models.places import check_places
 from chapkit_flows.models.runner import Geo
-from chapkit_flows.refs import Diagnostic
+from chapkit_flows.refs import ArtifactRef, Diagnostic
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +72,12 @@ def check_prediction(
     if historic.panel is not None and future.panel is not None:
         findings += _check_future(historic.panel, future.panel, asked)
     return errors_first(findings)
+
+
+def check_trained_places(trained: ArtifactRef, future: Panel | None) -> list[Diagnostic]:
+    """Whether a model that was trained for each place was so for those of the future; one of all places is for any."""
+    places = trained.metadata.get("trained_places")
+    return check_places(places, future.locations) if places is not None and future is not None else []
 
 
 def check_config(model: ModelContract, config: ModelConfig) -> list[Diagnostic]:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from chapkit_flows.artifacts.store import Store
 from chapkit_flows.lineage import configs
 from chapkit_flows.lineage.facts import ConfigEntry, NewEntry
 from chapkit_flows.refs import ConfigRef
@@ -21,15 +26,17 @@ def record_config(resources: Resources, ref: ConfigRef, new: NewEntry) -> Config
 
     Raises:
         LineageError: The database cannot be written.
-        StoreUnavailable: The store cannot be written; the entry is recorded, but would not survive a rebuild.
+        StoreUnavailable: The store cannot be written; nothing is recorded then.
     """
-    entry, is_new = configs.record_config(resources.database, ref, new)
-    if is_new:
-        keep_entry(resources, entry)
-    return entry
+    keep = partial(write_entry, resources.store)
+    return configs.record_config(resources.database, ref, new, keep=keep)[0]
+
+
+def write_entry(store: Store, entry: ConfigEntry, document: Mapping[str, Any]) -> None:
+    """Write the manifest of an entry: before its row, which a process may not live to write."""
+    store.write_manifest(f"{configs.MANIFESTS}/{entry.id}", document)
 
 
 def keep_entry(resources: Resources, entry: ConfigEntry) -> None:
-    """Write the manifest of an entry."""
-    document = configs.entry_document(resources.database, entry)
-    resources.store.write_manifest(f"{configs.MANIFESTS}/{entry.id}", document)
+    """Write the manifest of an entry that is recorded."""
+    write_entry(resources.store, entry, configs.entry_document(resources.database, entry))

@@ -13,7 +13,7 @@ from chapkit_flows.evaluation.scores import summarise
 from chapkit_flows.flows.markdown import digits, folded, html_table, plain, table
 from chapkit_flows.flows.pictures import PICTURES, Shown
 from chapkit_flows.flows.skill import skills_of
-from chapkit_flows.flows.summary import artifact_key, facts_table
+from chapkit_flows.flows.summary import artifact_key, facts_table, next_step, origin_parts
 from chapkit_flows.lineage.facts import RunFact
 
 SKILL_METRICS = ("crps", "crps_log1p", "wis", "mae")
@@ -41,7 +41,7 @@ def describe_backtest(run: RunFact, shown: Shown) -> str:
     )
     if excluded:
         lead += f" {excluded} of {len(scores)} forecasts have no truth and are not scored."
-    parts = [f"## {run.model}: backtest", lead, _overall(scores)]
+    parts = [f"## {run.model}: backtest", lead, _overall(scores), next_step(run, "scores")]
     if failed:
         rows = [[plain(origin), plain(reason)] for origin, reason in failed.items()]
         parts += [f"### {len(failed)} folds failed", table(("Origin", "Why"), rows)]
@@ -57,7 +57,7 @@ def describe_backtest(run: RunFact, shown: Shown) -> str:
     parts.append(
         folded(f"By place: {len(rows)}", html_table(head, [[html.unescape(cell) for cell in row] for row in rows]))
     )
-    return "\n\n".join([*parts, "### Made from", facts_table(run, None)])
+    return "\n\n".join([*parts, *origin_parts(run, "scores")])
 
 
 async def publish_scores(run: RunFact, scores: pd.DataFrame | None) -> None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from prefect import Task
-from prefect.context import SyncClientContext
 from prefect.futures import PrefectFuture
 from prefect.logging import get_run_logger
 
@@ -17,47 +16,55 @@ Order = TypeVar("Order")
 Done = TypeVar("Done")
 
 
-def fan_out(
-    task: Task[[Order], Done], orders: Iterable[Order | ChapkitFlowsError], find: Callable[[Order], Done | None]
-) -> list[Done | ChapkitFlowsError]:
-    """Have each order done by the flow's task runner. Blocks, as task runners do.
+class Fan(Generic[Order, Done]):
+    """Orders that are given to the flow's task runner one after the other, and waited for together.
 
     A killed process breaks the pool that it belongs to: what was lost with it is submitted again, then one by one, so
     that an order which kills its process takes no other with it.
-
-    Args:
-        task: Does one order.
-        orders: An error in the place of one stays there.
-        find: What was done before, which costs no task.
-
-    Returns:
-        By order what the task returned, or why it did not.
     """
-    # Each task makes two clients unless there is one: nine tenths of what Prefect costs a task.
-    with SyncClientContext.get_or_create():
-        return _do_all(task, orders, find)
+
+    def __init__(
+        self,
+        task: Task[[Order], Done],
+        find: Callable[[Order], Done | None],
+        check: Callable[[Done], Done | ChapkitFlowsError] | None = None,
+    ) -> None:
+        """Nothing is ordered yet.
+
+        Args:
+            task: Does one order.
+            find: What was done before, which costs no task.
+            check: Looks at what a task returned.
+        """
+        self._task, self._find, self._check = task, find, check
+        self._orders: list[Order | ChapkitFlowsError] = []
+        self._begun: list[Any] = []
+
+    def add(self, order: Order | ChapkitFlowsError) -> None:
+        """Submit an order, unless it was done before; an error in the place of one stays there."""
+        self._orders.append(order)
+        is_error = isinstance(order, ChapkitFlowsError)
+        self._begun.append(order if is_error else self._find(order) or self._task.submit(order))  # type: ignore[arg-type]
+
+    def finish(self) -> list[Done | ChapkitFlowsError]:
+        """By order what the task returned, or why it did not. Blocks, as task runners do."""
+        done = _wait(self._begun)
+        for one_by_one in (False, True):
+            lost = [place for place, one in enumerate(done) if isinstance(one, WorkerLost) and one.with_others]
+            for places in [[place] for place in lost] if one_by_one else [lost] if lost else []:
+                _again(self._task, self._orders, done, places)
+        check = self._check
+        return done if check is None else [one if isinstance(one, ChapkitFlowsError) else check(one) for one in done]
 
 
-def _do_all(
+def fan_out(
     task: Task[[Order], Done], orders: Iterable[Order | ChapkitFlowsError], find: Callable[[Order], Done | None]
 ) -> list[Done | ChapkitFlowsError]:
-    kept: list[Order | ChapkitFlowsError] = []
-    begun: list[Any] = []
+    """Have each order done by the flow's task runner, as `Fan` does."""
+    fan = Fan(task, find)
     for order in orders:
-        kept.append(order)
-        begun.append(order if isinstance(order, ChapkitFlowsError) else find(order) or task.submit(order))
-    done = _wait(begun)
-    for one_by_one in (False, True):
-        lost = [place for place, one in enumerate(done) if isinstance(one, WorkerLost) and one.with_others]
-        for places in [[place] for place in lost] if one_by_one else [lost] if lost else []:
-            _again(task, kept, done, places)
-    return done
-
-
-def do_one(task: Task[[Order], Done], order: Order) -> Done | ChapkitFlowsError:
-    """Have one order done, and wait for it."""
-    (done,) = fan_out(task, [order], lambda _: None)
-    return done
+        fan.add(order)
+    return fan.finish()
 
 
 def _again(task: Task[[Any], Any], orders: Sequence[Any], done: list[Any], places: Sequence[int]) -> None:

@@ -62,6 +62,7 @@ class FoldOrder:
         learn: The periods to train on; those of the first split where a model is trained once.
         covariates: What stands for the weather ahead.
         trained: A model that is in the store already.
+        label: Before the name of the task, where several configs have folds.
     """
 
     model: ModelContract | str
@@ -73,6 +74,7 @@ class FoldOrder:
     learn: tuple[str, ...]
     covariates: FutureCovariates
     trained: Saved | None = None
+    label: str = ""
 
     def key(self, what: str) -> str:
         """The name of this piece of work: equal orders have equal names."""
@@ -112,7 +114,7 @@ class FoldForecast:
 
 @task(
     name="forecast a fold",
-    task_run_name="fold {order.split.number}: from {order.split.origin}",
+    task_run_name="{order.label}fold {order.split.number}: from {order.split.origin}",
     cache_policy=NO_CACHE,
     persist_result=False,
 )
@@ -123,7 +125,9 @@ def forecast_fold(order: FoldOrder) -> FoldForecast:
         ChapkitFlowsError: The model failed, or gave no forecast that can be scored.
     """
     done = do_fold(open_artifacts(ChapkitFlowsSettings()), order)
-    get_run_logger().info("%s the forecast from %s", "Reused" if done.reused else "Made", order.split.origin)
+    verb = "reused" if done.reused else "made"
+    text = f"{order.label}{verb} the forecast from {order.split.origin}"
+    get_run_logger().info(text[0].upper() + text[1:])
     return done
 
 
@@ -134,7 +138,7 @@ def do_fold(store: Store, order: FoldOrder) -> FoldForecast:
         ChapkitFlowsError: The model failed, or gave no forecast that can be scored.
     """
     key = order.key("forecast")
-    saved, seconds, reused = once(store, key, lambda: _forecast(store, order))
+    saved, seconds, reused = once(store, f"{FOLDS}/{key}", lambda: _forecast(store, order))
     return FoldForecast(split=order.split, key=key, saved=saved, reused=reused, seconds=seconds)
 
 
@@ -151,7 +155,7 @@ def identify(model: ModelContract, config: ModelConfig) -> dict[str, Any]:
 
 @task(
     name="fit for folds",
-    task_run_name="fit up to {order.split.origin}",
+    task_run_name="{order.label}fit up to {order.split.origin}",
     cache_policy=NO_CACHE,
     persist_result=False,
 )
@@ -162,13 +166,13 @@ def fit_for_folds(order: FoldOrder) -> Saved:
         ChapkitFlowsError: The model failed.
     """
     store = open_artifacts(ChapkitFlowsSettings())
-    return once(store, order.key("fit"), lambda: _fit(store, order))[0]
+    return once(store, f"{FOLDS}/{order.key('fit')}", lambda: _fit(store, order))[0]
 
 
 def find_forecast(store: Store, order: FoldOrder) -> FoldForecast | None:
     """The forecast of a fold that was done before; None if it must be done."""
     key = order.key("forecast")
-    known = _known(store, key)
+    known = find_done(store, f"{FOLDS}/{key}")
     if known is None:
         return None
     return FoldForecast(split=order.split, key=key, saved=known[0], reused=True, seconds=known[1])
@@ -186,42 +190,50 @@ def check_kept(store: Store, done: FoldForecast) -> FoldForecast | EvaluationErr
 
 def find_fit(store: Store, order: FoldOrder) -> Saved | None:
     """The model that was trained before as an order says; None if it must be trained."""
-    return find_saved(store, order.key("fit"))
+    return find_saved(store, f"{FOLDS}/{order.key('fit')}")
 
 
-def _known(store: Store, key: str) -> tuple[Saved, float] | None:
+def find_done(store: Store, name: str) -> tuple[Saved, float] | None:
+    """What a piece of work made, and how long it took; None if it must be done."""
     try:
-        document = store.read_manifest(f"{FOLDS}/{key}")
+        document = store.read_manifest(name)
         saved = Saved(**document["saved"])
         return (saved, float(document["seconds"])) if _is_stored(store, saved) else None
     except (ObjectMissing, DigestMismatch, KeyError, TypeError):
         return None  # it was not done yet, or its traces are damaged
 
 
-def once(store: Store, key: str, work: Callable[[], tuple[Saved, float]]) -> tuple[Saved, float, bool]:
+def once(store: Store, name: str, work: Callable[[], tuple[Saved, float]]) -> tuple[Saved, float, bool]:
     """Do a piece of work unless its result is in the store; the manifest is written after the bytes."""
-    known = _known(store, key)
+    known = find_done(store, name)
     if known is not None:
         return (*known, True)
     saved, seconds = work()
-    store.write_manifest(f"{FOLDS}/{key}", {"saved": asdict(saved), "seconds": seconds})
+    keep_done(store, name, saved, seconds)
     return saved, seconds, False
 
 
-def work_key(what: str, content: Mapping[str, Any]) -> str:
+def keep_done(store: Store, name: str, saved: Saved, seconds: float) -> None:
+    """Write down that a piece of work is done, once its result is in the store."""
+    store.write_manifest(name, {"saved": asdict(saved), "seconds": seconds})
+
+
+def work_name(what: str, content: Mapping[str, Any]) -> str:
     """The name of a piece of work that follows from a content alone, and from how this version does it."""
     named = {"what": what, "version": __version__, **content}
-    return digest_of(canonical_json(named)).removeprefix("sha256:")
+    return f"{FOLDS}/{digest_of(canonical_json(named)).removeprefix('sha256:')}"
 
 
-def find_saved(store: Store, key: str) -> Saved | None:
+def find_saved(store: Store, name: str) -> Saved | None:
     """What a piece of work has left; None if it must be done."""
-    known = _known(store, key)
+    known = find_done(store, name)
     return None if known is None else known[0]
 
 
 def _is_stored(store: Store, saved: Saved) -> bool:
     if saved.media_type == TREE:
+        if not store.renew(saved.digest):
+            return False
         return all(store.claim(entry.digest, entry.size) for entry in list_tree(store, saved.digest))
     return store.claim(saved.digest, saved.size)
 
@@ -231,7 +243,7 @@ def _forecast(store: Store, order: FoldOrder) -> tuple[Saved, float]:
 
 
 async def _forecast_here(store: Store, order: FoldOrder) -> tuple[Saved, float]:
-    model, config = await _model_of(order)
+    model, config = await _open(order.model, order.config)
     frame, geo = _read_inputs(store, order, model.covariates(config), model.target)
     historic = order.split.training(frame)
     covariates = [name for name in model.covariates(config) if name in frame.columns]
@@ -259,7 +271,7 @@ def _fit(store: Store, order: FoldOrder) -> tuple[Saved, float]:
 
 
 async def _fit_here(store: Store, order: FoldOrder) -> tuple[Saved, float]:
-    model, config = await _model_of(order)
+    model, config = await _open(order.model, order.config)
     frame, _ = _read_inputs(store, order, model.covariates(config), model.target)
     with TemporaryDirectory(prefix="chapkit-flows-") as folder:
         began = time.perf_counter()
@@ -305,10 +317,14 @@ def _artifact_of(saved: Saved) -> ArtifactRef:
     return ArtifactRef(id=new_id(), kind="training_workspace", **asdict(saved))
 
 
-async def _model_of(order: FoldOrder) -> tuple[ModelContract, ModelConfig]:
+def open_model(given: ModelContract | str, config: ModelConfig | ConfigRef) -> tuple[ModelContract, ModelConfig]:
     """The model, and its config with the values that its references lead to: they are nowhere but in this process."""
-    model = load_model(order.model) if isinstance(order.model, str) else order.model
-    return model, await _config_of(model, order.config)
+    return asyncio.run(_open(given, config))
+
+
+async def _open(given: ModelContract | str, config: ModelConfig | ConfigRef) -> tuple[ModelContract, ModelConfig]:
+    model = load_model(given) if isinstance(given, str) else given
+    return model, await _config_of(model, config)
 
 
 async def _config_of(model: ModelContract, config: ModelConfig | ConfigRef) -> ModelConfig:
@@ -325,7 +341,7 @@ def _read_inputs(
     store: Store, order: FoldOrder, required: tuple[str, ...], target: str
 ) -> tuple[pd.DataFrame, Geo | None]:
     return read_dataset(store, order.data.digest, order.data.media_type, (*required, target)), (
-        _read_polygons(store, order.geo.digest) if order.geo else None
+        read_polygons(store, order.geo.digest) if order.geo else None
     )
 
 
@@ -352,6 +368,7 @@ def read_dataset(store: Store, digest: str, media_type: str, numeric: tuple[str,
 
 
 @lru_cache(maxsize=2)
-def _read_polygons(store: Store, digest: str) -> Geo:
+def read_polygons(store: Store, digest: str) -> Geo:
+    """Polygons from the store."""
     with store.open(digest) as file:
         return read_geo(file.read(), name="geo")

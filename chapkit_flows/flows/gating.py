@@ -29,7 +29,7 @@ from chapkit_flows.flows.check import resolve_horizon
 from chapkit_flows.flows.folds import read_dataset
 from chapkit_flows.flows.markdown import plain, table
 from chapkit_flows.flows.session import RunSession
-from chapkit_flows.flows.summary import artifact_key, facts_table
+from chapkit_flows.flows.summary import artifact_key, next_step, origin_parts
 from chapkit_flows.flows.training import load_training
 from chapkit_flows.lineage.assignments import Decision, ModelVersion
 from chapkit_flows.lineage.facts import RunFact
@@ -46,8 +46,9 @@ class RetrainGate(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     rules: list[dict[str, Any]] = Field(
-        description="Rules that must all hold, such as: better: {metric: crps, by: 0.02}, "
-        "within: {metric: coverage_90, low: 0.8, high: 0.97}, no_place_worse: {metric: crps, by: 0.2}."
+        description='Rules that must all hold, such as {"better": {"metric": "crps", "by": 0.02}}, '
+        '{"within": {"metric": "coverage_90", "low": 0.8, "high": 0.97}} or '
+        '{"no_place_worse": {"metric": "crps", "by": 0.2}}.'
     )
     plan: BacktestPlan = Field(default=BacktestPlan(), description="How candidate and champion are tried.")
     alias: str = Field(default="champion", description="The alias that the new model takes over.")
@@ -231,9 +232,10 @@ async def promote_or_keep(session: RunSession) -> tuple[bool, str]:
 async def publish_decision(run: RunFact, told: str) -> None:
     """Publish a markdown artifact: what was decided, by which numbers, and how the data has changed."""
     evidence = run.output("report").metadata["evidence"]
-    parts = [*describe_trial(run.model, evidence), "### Made from", facts_table(run, None)]
+    head, *trial = describe_trial(run.model, evidence)
+    parts = [head, f"**{plain(told)}**", *trial, "### The new model", next_step(run, "model")]
     await acreate_markdown_artifact(
-        markdown="\n\n".join([parts[0], f"**{plain(told)}**", *parts[1:]]),
+        markdown="\n\n".join([*parts, *origin_parts(run, "model")]),
         key=artifact_key(run.model, run.flow),
         description="Whether the new model took the place of the one before, and why",
     )

@@ -22,19 +22,23 @@ from chapkit_flows.flows.results import (
     PredictResult,
     RetrainResult,
     ScoreResult,
+    SweepResult,
     TrainResult,
     ValidateResult,
 )
 from chapkit_flows.flows.retrain import retrain
 from chapkit_flows.flows.runners import choose_runner, make_task_runner
 from chapkit_flows.flows.score import score
+from chapkit_flows.flows.searches import SweepPlan
 from chapkit_flows.flows.settle import settle_after
+from chapkit_flows.flows.sweep import sweep
 from chapkit_flows.flows.train import train
 from chapkit_flows.flows.validate import validate
 from chapkit_flows.models.contract import ModelContract
 from chapkit_flows.settings import TaskRunnerKind
 
 _DEFAULT_PLAN = BacktestPlan()
+_MODEL = "chapkit_flows_model"
 
 
 class ModelFlow(Flow[..., Any]):
@@ -102,7 +106,10 @@ class Model(ModelContract):
             """
             return await train(self, config, data, geo, prediction_periods)
 
-        return self._flow("train", train_flow, config=self.config)
+        flow = self._flow("train", train_flow, config=self.config)
+        if self.per_place:
+            flow.task_runner = self.task_runner()
+        return flow
 
     @cached_property
     def retrain(self) -> ModelFlow:
@@ -177,6 +184,34 @@ class Model(ModelContract):
         return flow
 
     @cached_property
+    def sweep(self) -> ModelFlow:
+        """The flow `(config, data, search, geo=None, plan=BacktestPlan())`; search and plan may be mappings."""
+
+        async def sweep_flow(
+            config: ModelConfig,
+            data: str,
+            search: SweepPlan,
+            geo: str | None = None,
+            plan: BacktestPlan = _DEFAULT_PLAN,
+        ) -> SweepResult:
+            """Backtest many configs, or several models, on the same folds, and say which is the best.
+
+            Args:
+                config: The settings in which values are changed. Left blank in the form of a deployment: those it was
+                    deployed with.
+                data: Where the data is, with the truth: a path, any fsspec URL, or artifact://ID. CSV or Parquet.
+                search: Which values to try, and under which name the trials are found again.
+                geo: Where the polygons are, as GeoJSON.
+                plan: From which origins to forecast, how far ahead, and what the models may learn. No pictures are
+                    drawn.
+            """
+            return await sweep(self, config, (data, geo), search=search, plan=plan)
+
+        flow = self._flow("sweep", sweep_flow, config=self.config, search=SweepPlan, plan=BacktestPlan)
+        flow.task_runner = self.task_runner()
+        return flow
+
+    @cached_property
     def score(self) -> ModelFlow:
         """The flow `(truth, prediction=None)`."""
 
@@ -246,6 +281,7 @@ class Model(ModelContract):
         `.to_deployment` find the flow again by module and qualified name.
         """
         function.__annotations__ |= types
+        function.__dict__[_MODEL] = self.name
         function.__name__ = name
         function.__module__ = str(self.definition.namespace.get("__name__", function.__module__))
         function.__qualname__ = f"{self.definition.name_of(self) or self.name}.{name}"
@@ -261,3 +297,9 @@ class Model(ModelContract):
             # through clients of their own: a fifth of the time of a small run.
             result_storage=get_current_settings().results.local_storage_path,
         )
+
+
+def model_of(flow: Flow[..., Any]) -> str | None:
+    """The name of the model whose flow it is, whatever the flow is called now; None if it is no model's."""
+    name: str | None = vars(flow.fn).get(_MODEL)
+    return name

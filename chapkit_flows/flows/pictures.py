@@ -26,7 +26,7 @@ from chapkit_flows.evaluation.score_charts import (
     map_spec,
 )
 from chapkit_flows.flows import steps
-from chapkit_flows.flows.folds import find_saved, once, work_key
+from chapkit_flows.flows.folds import find_saved, once, work_name
 from chapkit_flows.flows.session import RunSession
 from chapkit_flows.lineage.facts import RunFact
 from chapkit_flows.models.runner import Geo
@@ -102,23 +102,23 @@ def _draw_all(session: RunSession, data: Panel, polygons: Geo | None) -> None:
     }
     digests = {edge.role: edge.artifact.digest for edge in (*session.inputs, *session.outputs)}
     for role, make in specs.items():
-        shown = {name: digests.get(name) for name in _SHOWN[role]}
+        shown = {other: digests.get(other) for other in _SHOWN[role]}
         shown |= {"model": session.model.name, "target": session.model.target, "scale": str(_SCALE)}
-        picture = _draw_once(store, work_key(role, shown), make)
+        picture = _draw_once(store, work_name(role, shown), make)
         if picture is not None:
             session.produced(role, _artifact_of_picture(role, picture))
 
 
-def _draw_once(store: Store, key: str, make: Callable[[], Spec | None]) -> Saved | None:
+def _draw_once(store: Store, name: str, make: Callable[[], Spec | None]) -> Saved | None:
     """A picture of what was drawn before is taken from the store: drawing takes a second or two."""
-    if (known := find_saved(store, key)) is not None:
+    if (known := find_saved(store, name)) is not None:
         return known
     spec = make()
     if spec is None:
         return None
     stored = store.put(BytesIO(render_png(spec, scale=_SCALE)))
     saved = Saved(digest=stored.digest, size=stored.size, media_type="image/png", codec="")
-    return once(store, key, lambda: (saved, 0.0))[0]
+    return once(store, name, lambda: (saved, 0.0))[0]
 
 
 def _fan(store: Store, forecasts: ArtifactRef, data: Panel, target: str) -> Spec:

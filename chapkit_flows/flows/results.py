@@ -73,6 +73,22 @@ class BacktestResult(RunResult):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SweepResult(RunResult):
+    """A sweep: `artifact_id` is that of its table of trials.
+
+    Attributes:
+        experiment: The name under which the trials are found again.
+        trials: How many there are, `done`, `reused` from an earlier sweep or alike, and `failed`.
+        best: The `run_id` of the best trial so far in the experiment, its `number`, the `values` in which it differs,
+            and its `score`.
+    """
+
+    experiment: str
+    trials: Mapping[str, int]
+    best: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreResult:
     """Predictions that were scored with the truth.
 

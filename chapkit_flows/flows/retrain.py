@@ -17,6 +17,7 @@ from chapkit_flows.configs.versions import with_horizon
 from chapkit_flows.flows import steps
 from chapkit_flows.flows.check import resolve_horizon
 from chapkit_flows.flows.gating import RetrainGate, find_drift, promote_or_keep, publish_decision, try_candidate
+from chapkit_flows.flows.places import fit_model
 from chapkit_flows.flows.results import RetrainResult
 from chapkit_flows.flows.secrets import with_secrets
 from chapkit_flows.flows.session import RunSession
@@ -55,7 +56,7 @@ async def retrain(
             current = None if force else await find_unchanged(run, settings)
             if current is None:
                 panel = await steps.validate_training(run, revealed, table, polygons)
-                trained = await steps.fit(run, revealed, panel, polygons)
+                trained = await fit_model(run, (settings, revealed), panel, polygons)
                 await steps.store_model(run, trained, settings, panel)
                 if gate is not None:
                     drift = await find_drift(run, settings, gate.alias, panel)

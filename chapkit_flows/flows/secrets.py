@@ -29,7 +29,8 @@ async def with_secrets(model: str, config: ModelConfig) -> ModelConfig:
 def describe_failure(name: str, error: Exception, mask: Mask) -> str:
     """What the model's own code raised, and where; secrets masked."""
     place = traceback.extract_tb(error.__traceback__)[-1]
-    said = f"{name} failed: {type(error).__name__}: {error} ({place.filename}, line {place.lineno})."
+    notes = "".join(f" {note}" for note in getattr(error, "__notes__", ()))
+    said = f"{name} failed: {type(error).__name__}: {error}{notes} ({place.filename}, line {place.lineno})."
     return f"{mask(said)} The traceback is in the log of the run."
 
 

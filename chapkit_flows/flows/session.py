@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import fields, replace
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext, suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -19,7 +18,7 @@ from chapkit_flows.configs.block import ModelConfig
 from chapkit_flows.configs.versions import config_version, is_saved
 from chapkit_flows.data.sources import mask_uri
 from chapkit_flows.errors import ChapkitFlowsError, StoreUnavailable
-from chapkit_flows.flows.config_history import keep_entry
+from chapkit_flows.flows.config_history import keep_entry, write_entry
 from chapkit_flows.flows.events import DatasetChange, announce, events_of_failure, events_of_success
 from chapkit_flows.flows.ingest import Fetched
 from chapkit_flows.flows.settle import find_dead, settle_dead
@@ -153,11 +152,15 @@ class RunSession:
             parameters=self.parameters,
         )
         saved = self.config if self._is_saved else None
-        self.fact, self._new_entry = begin(self.resources.database, run, saved, author=user_name())
+        self.fact, _ = begin(self.resources.database, run, saved, author=user_name(), keep=self._write_entry)
         self._began_done = self.done
         self._dead = find_dead(self.resources.database, self.model.name, besides=self.fact.id)
-        with suppress(StoreUnavailable):  # what follows needs the store too, and says so better
-            self._keep_entry()
+
+    def _write_entry(self, entry: ConfigEntry, document: Mapping[str, Any]) -> None:
+        try:
+            write_entry(self.resources.store, entry, document)
+        except StoreUnavailable:  # what follows needs the store too, and says so better
+            self._new_entry = entry
 
     def _record(self, status: RunStatus, error: str | None = None) -> RunFact:
         outcome = Outcome(
@@ -172,43 +175,30 @@ class RunSession:
             metrics=self.metrics,
             artifact_metrics=self.artifact_metrics,
         )
-        expected, written = self._expect(outcome), True
-        try:
-            self._write_manifests(outcome, expected)
-        except StoreUnavailable:
-            # The store may be what the run failed on: its row says so all the same.
-            if status == "completed":
-                raise
-            written = False
-        self.fact = finish(self.resources.database, self.fact.id, outcome)
-        if written and expected != self.fact.to_dict():
-            # Another run brought in the same data meanwhile, or an earlier attempt left more than this one.
-            self._write_run_manifest(self.fact.to_dict())
+        # The store may be what the run failed on: its row says so all the same.
+        fails: AbstractContextManager[None] = nullcontext() if status == "completed" else suppress(StoreUnavailable)
+
+        def keep(fact: RunFact) -> None:
+            with fails:
+                self.resources.store.write_manifest(f"runs/{fact.id}", fact.to_dict())
+
+        with fails:
+            self._write_manifests(outcome)
+        self.fact = self._finish(outcome, keep)
         return self.fact
 
-    def _expect(self, outcome: Outcome) -> dict[str, Any]:
-        """The run as the database will have it, if nothing else happened to its things meanwhile."""
-        values = {item.name: getattr(outcome, item.name) for item in fields(outcome)}
-        for direction in ("inputs", "outputs"):
-            values[direction] = tuple(sorted(values[direction], key=lambda edge: (edge.role, edge.artifact.id)))
-        return replace(self.fact, **values).to_dict()
+    def _finish(self, outcome: Outcome, keep: Callable[[RunFact], None]) -> RunFact:
+        return finish(self.resources.database, self.fact.id, outcome, keep=keep)
 
-    def _write_manifests(self, outcome: Outcome, run: Mapping[str, Any]) -> None:
-        self._keep_entry()
+    def _write_manifests(self, outcome: Outcome) -> None:
+        if self._new_entry is not None:
+            keep_entry(self.resources, self._new_entry)
+            self._new_entry = None
         made_here = [edge.artifact for edge in outcome.outputs]
         made_here += [edge.artifact for edge in outcome.inputs if edge.artifact.id in self._ingested]
         for artifact in made_here:
             document = artifact_manifest(artifact, run_id=self.fact.id)
             self.resources.store.write_manifest(f"artifacts/{artifact.id}", document)
-        self._write_run_manifest(run)
-
-    def _keep_entry(self) -> None:
-        if self._new_entry is not None:
-            keep_entry(self.resources, self._new_entry)
-            self._new_entry = None
-
-    def _write_run_manifest(self, run: Mapping[str, Any]) -> None:
-        self.resources.store.write_manifest(f"runs/{self.fact.id}", run)
 
 
 async def name_run(model: str) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -69,7 +69,7 @@ async def settle(
             for run in suspects:
                 state = await _find_end(client, run, silent_for)
                 if state is not None:
-                    settled.append(await asyncio.to_thread(_record, resources, run, state))
+                    settled.append(await asyncio.to_thread(record_end, resources, run, state))
     return [run for run in settled if run is not None]
 
 
@@ -81,7 +81,7 @@ async def settle_after(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any
     except RunNotFound:
         return  # it was killed before it began, or its process has other settings than its worker
     if run.status == "running":
-        await asyncio.to_thread(_record, resources, run, state)
+        await asyncio.to_thread(record_end, resources, run, state)
 
 
 def find_dead(database: Database, model: str, *, besides: str) -> list[RunFact]:
@@ -148,28 +148,22 @@ def _patience(beats: Sequence[datetime]) -> timedelta:
     return max(silence(), 3 * (beats[0] - beats[-1]))
 
 
-def _record(resources: Resources, run: RunFact, state: State[Any]) -> RunFact | None:
+def record_end(resources: Resources, run: RunFact, state: State[Any]) -> RunFact | None:
     """The run as it ended; None if it has recorded that itself meanwhile."""
     ended = state.timestamp or now()
     said = f"Prefect says {state.name}" + (f": {state.message}" if state.message else "")
     outcome = Outcome(status=_ENDS[state.type], error=said, finished_at=max(ended, run.started_at))
     log = get_logger("chapkit_flows")
-    # Between the look at the database and the answer of the server it may have done its work, or been retried.
-    run = get_run(resources.database, run.id)
-    if run.status != "running":
-        return None
-    expected = replace(run, status=outcome.status, error=outcome.error, finished_at=outcome.finished_at)
-    _write_manifest(resources, expected, log)
-    fact = finish(resources.database, run.id, outcome)
-    if fact != expected:
-        _write_manifest(resources, fact, log)
-    if fact.status == "completed":
+    # Between the look at the database and the answer of the server it may have done its work, or failed at it.
+    keep = partial(_write_manifest, resources, log)
+    fact = finish(resources.database, run.id, outcome, keep=keep, only_running=True)
+    if (fact.status, fact.finished_at) != (outcome.status, outcome.finished_at):
         return None
     announce(events_of_failure(fact), log, ChapkitFlowsSettings())
     return fact
 
 
-def _write_manifest(resources: Resources, run: RunFact, log: logging.Logger) -> None:
+def _write_manifest(resources: Resources, log: logging.Logger, run: RunFact) -> None:
     try:
         resources.store.write_manifest(f"runs/{run.id}", run.to_dict())
     except StoreUnavailable as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import tempfile
 import time
@@ -34,7 +35,14 @@ from chapkit_flows.errors import (
     ValidationFailed,
 )
 from chapkit_flows.evaluation.charts import forecast_spec, quantile_table, render_png
-from chapkit_flows.flows.check import Loaded, check_prediction, check_training, errors_first, has_errors
+from chapkit_flows.flows.check import (
+    Loaded,
+    check_prediction,
+    check_trained_places,
+    check_training,
+    errors_first,
+    has_errors,
+)
 from chapkit_flows.flows.ingest import UNREADABLE, fetch, keep, parse_geo, parse_table, unreadable
 from chapkit_flows.flows.predictions import read_predictions
 from chapkit_flows.flows.progress import showing_progress
@@ -42,14 +50,15 @@ from chapkit_flows.flows.secrets import describe_failure, log_masked
 from chapkit_flows.flows.session import RunSession
 from chapkit_flows.flows.summary import Forecast, profile_line, publish_diagnostics, publish_summary, short
 from chapkit_flows.flows.training import Training, load_training
-from chapkit_flows.lineage.facts import RunFact
+from chapkit_flows.lineage.facts import Newer, RunFact
+from chapkit_flows.lineage.staleness import stale_reasons
 from chapkit_flows.models.contract import ModelContract
 from chapkit_flows.models.masking import Mask
 from chapkit_flows.models.runner import BaseModelRunner, Geo, initialised, settle
 from chapkit_flows.models.shell import ShellPrediction
 from chapkit_flows.models.worker import run_apart, run_in_worker
 from chapkit_flows.models.workspace import Workspace
-from chapkit_flows.refs import ArtifactRef, Diagnostic, Kind, new_id
+from chapkit_flows.refs import ArtifactRef, Diagnostic, Kind, canonical_json, new_id
 from chapkit_flows.settings import ChapkitFlowsSettings
 
 P = ParamSpec("P")
@@ -166,6 +175,8 @@ async def validate_prediction(
         ValidationFailed: There are errors; they are shown as a table in the Prefect UI.
     """
     findings = await prediction_findings(session.model, config, historic, future, geo, asked=asked)
+    used = next(edge.artifact for edge in session.inputs if edge.role == "model")
+    findings = errors_first([*findings, *check_trained_places(used, future.panel)])
     await _stop_on_errors(session.model, findings)
     assert historic.panel is not None
     assert future.panel is not None
@@ -258,6 +269,8 @@ async def store_model(session: RunSession, trained: Any, config: ModelConfig, da
         "prediction_periods": config.prediction_periods,
         "trained_on": data.profile(),
     }
+    if session.model.metadata:
+        facts["about"] = json.loads(canonical_json(session.model.metadata))  # whatever has no JSON becomes text
     artifact = await run_apart(
         _store,
         session,
@@ -346,7 +359,7 @@ async def store_prediction(
     facts = {"model": session.model.name} | {
         name: value for name, value in future.profile().items() if name in ("rows", "places", "first", "last")
     }
-    facts["columns"] = len(predictions.columns) - 2
+    facts |= {"columns": len(predictions.columns) - 2, "target": session.model.target}
     put = partial(_store, session)
     session.produced("prediction", await run_apart(put, predictions, kind="prediction", metadata=facts))
     if workspace is not None:
@@ -373,7 +386,15 @@ async def record(session: RunSession) -> RunFact:
 @step("publish the summary", retries=2, retry_delay_seconds=2)
 async def publish(session: RunSession, *, parent: RunFact | None = None, forecast: Forecast | None = None) -> None:
     """Show in the Prefect UI what was made from what."""
-    await publish_summary(session.fact, parent=parent, forecast=forecast)
+    stale = await asyncio.to_thread(_stale_inputs, session)
+    await publish_summary(session.fact, parent=parent, forecast=forecast, stale=stale)
+
+
+def _stale_inputs(session: RunSession) -> Mapping[str, Sequence[Newer]]:
+    """Why inputs are stale, by their ids. What the run has just read from its URI is not, and so not asked about."""
+    read = {(reading.role, reading.artifact_id) for reading in session.fact.readings}
+    given = [edge.artifact.id for edge in session.fact.inputs if (edge.role, edge.artifact.id) not in read]
+    return stale_reasons(session.resources.database, given) if given else {}
 
 
 async def call_model(

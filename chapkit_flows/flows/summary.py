@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import base64
 import html
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlparse
 
@@ -17,7 +19,7 @@ from prefect.artifacts import acreate_markdown_artifact, acreate_table_artifact
 from prefect.settings import PREFECT_UI_URL
 
 from chapkit_flows.flows.markdown import code, digits, folded, html_table, one_line, plain, table
-from chapkit_flows.lineage.facts import Edge, RunFact
+from chapkit_flows.lineage.facts import Edge, Newer, RunFact
 from chapkit_flows.refs import ArtifactRef, CodeVersion, ConfigRef, Diagnostic
 
 _ROLES = {
@@ -29,8 +31,23 @@ _ROLES = {
     "prediction": "Prediction",
     "workspace": "Prediction workspace",
     "plot": "Plot",
+    "truth": "Truth",
+    "scores": "Scores",
+    "forecasts": "Forecasts",
+    "baseline_scores": "Scores of the baselines",
+    "plot_forecasts": "Plot of the forecasts",
+    "plot_scores": "Plot of the scores",
+    "plot_map": "Map of the scores",
+    "report": "Report",
 }
+# Where the pages of both UIs begin, seen from one of an artifact or a run. By this a link stays in the UI that one is
+# in, and works where people reach the server under another name than workers do.
+_UI = "../.."
+_ALL_PLACES = (
+    "All of them are in the table that the command above downloads, and in the page of `chapkit-flows report`."
+)
 _MOST_ROWS = 20  # of a table that is open when the page is
+NOTHING_STALE: Mapping[str, Sequence[Newer]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -50,14 +67,21 @@ class Forecast:
     is_point: bool
 
 
-async def publish_summary(run: RunFact, *, parent: RunFact | None = None, forecast: Forecast | None = None) -> None:
+async def publish_summary(
+    run: RunFact,
+    *,
+    parent: RunFact | None = None,
+    forecast: Forecast | None = None,
+    stale: Mapping[str, Sequence[Newer]] = NOTHING_STALE,
+) -> None:
     """Publish a markdown artifact: what was made, what from, and how to go on.
 
     Args:
         parent: The training run behind a prediction.
+        stale: Why inputs are stale, by their ids.
     """
     await acreate_markdown_artifact(
-        markdown=summarise(run, parent=parent, forecast=forecast),
+        markdown=summarise(run, parent=parent, forecast=forecast, stale=stale),
         key=artifact_key(run.model, run.flow),
         description=f"What this {run.flow} run made, and from what",
     )
@@ -104,7 +128,18 @@ def describe_diagnostics(diagnostics: Sequence[Diagnostic]) -> str:
         where = f" in {code(found.field)}" if found.field else ""
         lines.append(f"- **{found.severity}**{where}: {plain(one_line(found.message))}")
     more = len(diagnostics) - len(lines)
-    return "\n".join(["What validation found:\n", *lines, *([f"\n… and {more} more in the table."] if more else [])])
+    head = f"Validation found {_count(diagnostics)}:\n"
+    return "\n".join([head, *lines, *([f"\n… and {more} more in the table."] if more else [])])
+
+
+def _count(diagnostics: Sequence[Diagnostic]) -> str:
+    """How many findings there are of each severity: of the description, the list of artifacts shows one line."""
+    counts = Counter(found.severity for found in diagnostics)
+    return ", ".join(
+        f"{counts[severity]} {severity}{'s' if counts[severity] > 1 and severity != 'info' else ''}"
+        for severity in ("error", "warning", "info")
+        if counts[severity]
+    )
 
 
 def artifact_key(model: str, what: str) -> str:
@@ -112,26 +147,54 @@ def artifact_key(model: str, what: str) -> str:
     return f"{model}-{what}".replace("_", "-")
 
 
-def summarise(run: RunFact, *, parent: RunFact | None = None, forecast: Forecast | None = None) -> str:
+def summarise(
+    run: RunFact,
+    *,
+    parent: RunFact | None = None,
+    forecast: Forecast | None = None,
+    stale: Mapping[str, Sequence[Newer]] = NOTHING_STALE,
+) -> str:
     """The markdown of a run's summary."""
     made = next(edge for edge in run.outputs if edge.role in ("model", "prediction"))
-    parts = [f"## {run.model}: {'trained' if made.role == 'model' else 'predicted'}", _next_step(run, made)]
+    parts = [f"## {run.model}: {'trained' if made.role == 'model' else 'predicted'}", *_stale_lines(run, stale)]
+    parts.append(next_step(run, made.role))
     if forecast is not None:
         parts += _forecast_parts(forecast)
-    parts += ["### Made from", facts_table(run, parent)]
-    parts += _profile_parts(run)
+    parts += _model_parts(run, made)
+    return "\n\n".join([*parts, *origin_parts(run, made.role, parent)])
+
+
+def origin_parts(run: RunFact, role: str, parent: RunFact | None = None) -> list[str]:
+    """Parts of the markdown of a run: what the output of that role was made from, and by what."""
+    made = next(edge for edge in run.outputs if edge.role == role)
+    parts = ["### Made from", facts_table(run, parent), *_profile_parts(run)]
     parts += ["### Lineage", "\n".join(_lineage_list(run, made, parent))]
     drawing = f'<pre lang="mermaid"><code class="language-mermaid">{html.escape(_diagram(run, parent))}</code></pre>'
-    parts += [folded("Diagram (drawn by Prefect's V2 UI only)", drawing), _packages(run)]
-    return "\n\n".join(parts)
+    return [*parts, folded("Diagram (drawn by Prefect's V2 UI only)", drawing), _packages(run)]
 
 
-def _next_step(run: RunFact, edge: Edge) -> str:
-    made = edge.artifact
-    if edge.role != "model":
+def _stale_lines(run: RunFact, stale: Mapping[str, Sequence[Newer]]) -> list[str]:
+    """Which inputs were stale when the run ended, each as a paragraph."""
+    return [
+        f"**Stale:** {_role(edge).lower()} `{edge.artifact.id}`. {code(newer.uri)} has brought newer data, "
+        f"`{newer.newer}`, on {newer.read_at:%Y-%m-%d %H:%M} UTC."
+        for edge in run.inputs
+        for newer in stale.get(edge.artifact.id, ())
+    ]
+
+
+def next_step(run: RunFact, role: str) -> str:
+    """What one does with the output of that role."""
+    made = run.output(role)
+    if role == "prediction":
         return f"Prediction `{made.id}`. Download it as CSV:\n\n```\nchapkit-flows artifacts download {made.id}\n```"
-    ui = _ui_url()
-    deployments = f"[Deployments]({ui}/deployments)" if ui else "Deployments"
+    if role == "scores":
+        return (
+            f"Scores `{made.id}`: a row for each fold, place and period. Download them as CSV, or all of this as a "
+            f"page that can be sent:\n\n```\nchapkit-flows artifacts download {made.id}\n"
+            f"chapkit-flows report {run.id} --out {run.model}.html\n```"
+        )
+    deployments = f"[Deployments]({_UI}/deployments)" if _has_pages() else "Deployments"
     return (
         f"Trained model `{made.id}`. Predict with it:\n\n"
         f"- here: {deployments} → the deployment of the flow `{run.model}-predict` → **Run** → **Custom run**; "
@@ -139,6 +202,19 @@ def _next_step(run: RunFact, edge: Edge) -> str:
         "- or on the command line:\n\n"
         f"```\nchapkit-flows predict {made.id} \\\n  --historic historic.csv --future future.csv\n```"
     )
+
+
+def _model_parts(run: RunFact, made: Edge) -> list[str]:
+    """Of a trained model: for which places, if it is trained for each, and what its author says about it."""
+    facts, parts = made.artifact.metadata, []
+    if made.role == "model" and "trained_places" in facts:
+        places, reused = len(facts["trained_places"]), int(run.metrics.get("reused_places", 0))
+        told = f"{places - reused} trained in this run, {reused} unchanged since they were trained before"
+        parts.append(f"One model for each of {places} places: {told}.")
+    if made.role == "model" and facts.get("about"):
+        rows = [[plain(str(name)), plain(one_line(str(value)))] for name, value in facts["about"].items()]
+        parts += ["### About the model", table(("What", "Which"), rows)]
+    return parts
 
 
 def _forecast_parts(forecast: Forecast) -> list[str]:
@@ -150,6 +226,7 @@ def _forecast_parts(forecast: Forecast) -> list[str]:
     head, rows = _numbers(forecast)
     return [
         f"![Forecast{which} by place: {what}](data:image/png;base64,{encoded})",
+        *([f"Shown: {which.removeprefix(' of ')}. {_ALL_PLACES}"] if which else []),
         folded(f"Forecast{which} in numbers: {len(rows)} rows", html_table(head, rows))
         if len(rows) > _MOST_ROWS
         else table(head, [[plain(cell) for cell in row] for row in rows]),
@@ -237,16 +314,14 @@ def _packages(run: RunFact) -> str:
 
 def _run_link(run: RunFact) -> str:
     """A link to the run's page on the Prefect server, if it has one."""
-    ui = _ui_url()
-    if not ui or not run.flow_run_id:
+    if not run.flow_run_id or not _has_pages():
         return ""
-    return f" · [{plain(run.flow_run_name or 'run')}]({ui}/runs/flow-run/{run.flow_run_id})"
+    return f" · [{plain(run.flow_run_name or 'run')}]({_UI}/runs/flow-run/{run.flow_run_id})"
 
 
-def _ui_url() -> str | None:
-    """Where people reach Prefect's UI, if there is a server that lasts longer than the run."""
-    ui = PREFECT_UI_URL.value()
-    return ui.rstrip("/") if ui and urlparse(ui).scheme.startswith("http") else None
+def _has_pages() -> bool:
+    """Whether there is a server with pages that lasts longer than the run."""
+    return urlparse(PREFECT_UI_URL.value() or "").scheme.startswith("http")
 
 
 def _lineage_list(run: RunFact, made: Edge, parent: RunFact | None) -> list[str]:

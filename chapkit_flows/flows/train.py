@@ -6,6 +6,7 @@ from chapkit_flows.configs.block import ModelConfig
 from chapkit_flows.configs.versions import with_horizon
 from chapkit_flows.flows import steps
 from chapkit_flows.flows.check import resolve_horizon
+from chapkit_flows.flows.places import fit_model
 from chapkit_flows.flows.results import TrainResult
 from chapkit_flows.flows.secrets import with_secrets
 from chapkit_flows.flows.session import RunSession
@@ -24,11 +25,11 @@ async def train(
     async with RunSession(model, "train", given, config=config) as run:
         if not run.done:
             settings = with_horizon(config, resolve_horizon(config, prediction_periods))
-            settings = await with_secrets(model.name, settings)
+            revealed = await with_secrets(model.name, settings)
             table = await steps.load_data(run, data, role="data", config=settings)
             polygons = await steps.load_geo(run, geo) if geo else None
-            panel = await steps.validate_training(run, settings, table, polygons)
-            trained = await steps.fit(run, settings, panel, polygons)
+            panel = await steps.validate_training(run, revealed, table, polygons)
+            trained = await fit_model(run, (settings, revealed), panel, polygons)
             await steps.store_model(run, trained, settings, panel)
             await steps.record(run)
         await steps.publish(run)

@@ -15,6 +15,7 @@ from chapkit_flows.errors import DataError, ValidationFailed
 from chapkit_flows.flows.check import (
     Loaded,
     check_prediction,
+    check_trained_places,
     check_training,
     errors_first,
     has_errors,
@@ -81,6 +82,7 @@ async def check_prediction_inputs(model: ModelContract, artifact_id: str, inputs
         findings = errors_first([*unresolved, *found, *check_rules(settings)])
     else:
         findings = await prediction_findings(model, settings, historic, future, geo, asked=asked)
+    trouble += check_trained_places(training.artifact, future.panel)
     if not await asyncio.to_thread(open_resources().store.has, training.artifact.digest):
         message = (
             f"The bytes of {training.artifact.id} are not in the store. Restore them from a backup, or train again."

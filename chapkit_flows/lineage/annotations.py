@@ -6,9 +6,9 @@ The history is only ever added to; the runs and artifacts themselves never chang
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 from sqlalchemy import delete, insert, select
 from sqlalchemy.orm import Session
@@ -17,15 +17,20 @@ from sqlmodel import col
 from chapkit_flows.errors import LineageError
 from chapkit_flows.lineage.engine import Database
 from chapkit_flows.lineage.facts import Action, Annotation
-from chapkit_flows.lineage.graph import End, find_end
+from chapkit_flows.lineage.graph import find_end
 from chapkit_flows.lineage.tables import AnnotationRow, ArtifactRow, RunRow, TagRow
+from chapkit_flows.lineage.walks import End
 from chapkit_flows.refs import check_id, now
 
 _OLDEST_FIRST = (col(AnnotationRow.created_at), col(AnnotationRow.id))
 _KEY = re.compile(r"[\w.:/-]{1,64}")
 
+Keep: TypeAlias = Callable[[Sequence[Annotation]], None]
 
-def set_tags(database: Database, subject_id: str, tags: Mapping[str, str], *, by: str) -> dict[str, str]:
+
+def set_tags(
+    database: Database, subject_id: str, tags: Mapping[str, str], *, by: str, keep: Keep | None = None
+) -> dict[str, str]:
     """Set tags of a run or an artifact; those that stand with the same value already stay as they are.
 
     Args:
@@ -33,6 +38,8 @@ def set_tags(database: Database, subject_id: str, tags: Mapping[str, str], *, by
         subject_id: Of a run or an artifact.
         tags: Values by key. Keys have at most 64 letters, digits and `. _ - : /`; values 255 characters.
         by: Who says so.
+        keep: Called with all that was said so far before it counts, while nobody else can say anything of the same
+            thing. If it fails nothing is recorded.
 
     Returns:
         All tags that stand now.
@@ -43,10 +50,12 @@ def set_tags(database: Database, subject_id: str, tags: Mapping[str, str], *, by
         LineageError: A key has other characters; or as `Database.write` raises it.
     """
     check_keys(tags)
-    return _change_tags(database, check_id(subject_id), tags, by)
+    return _change_tags(database, check_id(subject_id), tags, by, keep)
 
 
-def remove_tags(database: Database, subject_id: str, keys: Iterable[str], *, by: str) -> dict[str, str]:
+def remove_tags(
+    database: Database, subject_id: str, keys: Iterable[str], *, by: str, keep: Keep | None = None
+) -> dict[str, str]:
     """Remove tags of a run or an artifact; keys that it does not have are passed over.
 
     Args:
@@ -54,6 +63,7 @@ def remove_tags(database: Database, subject_id: str, keys: Iterable[str], *, by:
         subject_id: Of a run or an artifact.
         keys: Of the tags.
         by: Who says so.
+        keep: As in `set_tags`.
 
     Returns:
         All tags that stand now.
@@ -61,11 +71,11 @@ def remove_tags(database: Database, subject_id: str, keys: Iterable[str], *, by:
     Raises:
         The errors of `set_tags`.
     """
-    return _change_tags(database, check_id(subject_id), dict.fromkeys(keys), by)
+    return _change_tags(database, check_id(subject_id), dict.fromkeys(keys), by, keep)
 
 
-def add_note(database: Database, subject_id: str, text: str, *, by: str) -> Annotation:
-    """Write a note on a run or an artifact.
+def add_note(database: Database, subject_id: str, text: str, *, by: str, keep: Keep | None = None) -> Annotation:
+    """Write a note on a run or an artifact; `keep` as in `set_tags`.
 
     Raises:
         The errors of `set_tags`; a LineageError if the note is empty.
@@ -75,8 +85,10 @@ def add_note(database: Database, subject_id: str, text: str, *, by: str) -> Anno
     note = _say(check_id(subject_id), "note", None, text, by)
 
     def work(session: Session) -> Annotation:
-        find_end(session, note.subject_id)
+        find_end(session, note.subject_id, lock=True)
         _record(session, [note])
+        if keep is not None:
+            keep(histories(session, [note.subject_id])[note.subject_id])
         return note
 
     return database.transact(work)
@@ -130,13 +142,17 @@ def check_keys(keys: Iterable[str]) -> None:
             raise LineageError(f"{key!r} cannot be the key of a tag. Write at most 64 letters, digits and . _ - : /")
 
 
-def _change_tags(database: Database, subject_id: str, wanted: Mapping[str, str | None], by: str) -> dict[str, str]:
+def _change_tags(
+    database: Database, subject_id: str, wanted: Mapping[str, str | None], by: str, keep: Keep | None
+) -> dict[str, str]:
     """Set the keys that have a value, remove the others; history and standing tags change together."""
 
     def work(session: Session) -> dict[str, str]:
         # Who changes the tags of the same thing at the same time waits here.
         subject_type = find_end(session, subject_id, lock=True)
         _change(session, {subject_id: subject_type}, wanted, by)
+        if keep is not None:
+            keep(histories(session, [subject_id])[subject_id])
         return _load_tags(session, [subject_id])[subject_id]
 
     return database.transact(work)

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-from chapkit_flows.errors import LineageError
+from chapkit_flows.lineage.documents import read_value
 from chapkit_flows.refs import new_id
 
 AliasAction = Literal["set", "remove", "promote", "rollback"]
@@ -89,10 +89,7 @@ def version_from_dict(document: Mapping[str, Any]) -> ModelVersion:
     Raises:
         LineageError: It is no such document.
     """
-    try:
-        return ModelVersion(**(dict(document) | {"registered_at": datetime.fromisoformat(document["registered_at"])}))
-    except (KeyError, TypeError, ValueError) as error:
-        raise LineageError(f"The document is no model version: {error!r}. Restore it from a backup.") from error
+    return read_value(ModelVersion, document, "model version", moments=["registered_at"])
 
 
 def assignment_from_dict(document: Mapping[str, Any]) -> Assignment:
@@ -101,7 +98,4 @@ def assignment_from_dict(document: Mapping[str, Any]) -> Assignment:
     Raises:
         LineageError: It is no such document.
     """
-    try:
-        return Assignment(**(dict(document) | {"moment": datetime.fromisoformat(document["moment"])}))
-    except (KeyError, TypeError, ValueError) as error:
-        raise LineageError(f"The document is no change of an alias: {error!r}. Restore it from a backup.") from error
+    return read_value(Assignment, document, "change of an alias", moments=["moment"])

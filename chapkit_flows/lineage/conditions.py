@@ -29,11 +29,12 @@ from sqlalchemy import (
     true,
     type_coerce,
 )
+from sqlalchemy.orm import aliased
 from sqlalchemy.sql.operators import custom_op
 from sqlmodel import col
 
 from chapkit_flows.lineage.columns import Number, UtcDateTime, storable
-from chapkit_flows.lineage.filters import Comparison, Condition, Either, Every, Not, Span, Value, Vocabulary
+from chapkit_flows.lineage.filters import Comparison, Condition, Either, Every, Flag, Not, Span, Value, Vocabulary
 from chapkit_flows.lineage.tables import ArtifactRow, MetricRow, RunArtifactRow, RunRow, Table, TagRow
 
 Expression: TypeAlias = SQLColumnExpression[Any]
@@ -49,6 +50,7 @@ RUNS = Vocabulary(
         "started": "time",
         "finished": "time",
         "tag": "text",
+        "stale": "flag",
     },
     groups={"metric": "number", "tag": "text", "param": "mixed"},
 )
@@ -63,6 +65,7 @@ ARTIFACTS = Vocabulary(
         "created": "time",
         "model": "text",
         "tag": "text",
+        "stale": "flag",
     },
     groups={"metric": "number", "tag": "text", "metadata": "mixed"},
 )
@@ -146,6 +149,8 @@ def build(condition: Condition, subject: Subject, dialect: str) -> ColumnElement
             return or_(*(build(part, subject, dialect) for part in parts))
         case Not(part):
             return not_(build(part, subject, dialect))
+        case Flag():
+            return true()  # nothing that is recorded says it: each is tried
 
 
 def build_ids(comparisons: Sequence[Comparison], subject: Subject, dialect: str) -> tuple[Select[Any], ...]:
@@ -159,6 +164,14 @@ def build_ids(comparisons: Sequence[Comparison], subject: Subject, dialect: str)
         return ()
     holds = [_build_comparison(comparison, subject, dialect) for comparison in comparisons]
     return (select(subject.id).where(*holds).correlate(None),)
+
+
+def join_metric(comparison: Comparison, subject: Subject, dialect: str) -> tuple[Any, ColumnElement[bool]]:
+    """The metrics of which a comparison is true, and how to join them to runs, which have one of a name at most."""
+    metric = aliased(MetricRow)
+    holds = _compare(col(metric.value), comparison, dialect)
+    of_run = and_(col(metric.run_id) == subject.id, col(metric.subject_id) == subject.id)
+    return metric, and_(of_run, col(metric.name) == comparison.key, holds)
 
 
 def has_one_value(comparison: Comparison, subject: Subject) -> bool:

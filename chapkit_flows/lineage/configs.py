@@ -7,10 +7,10 @@ way (a run used it, then it was applied) is one more entry under the same number
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 from sqlalchemy import bindparam, delete, func, insert, select
 from sqlalchemy.orm import Session
@@ -25,8 +25,12 @@ from chapkit_flows.refs import ConfigRef, new_id
 MANIFESTS = "configs"
 """The folder of the manifests that entries are made again from."""
 
+Keep: TypeAlias = Callable[[ConfigEntry, dict[str, Any]], None]
 
-def record_config(database: Database, ref: ConfigRef, new: NewEntry) -> tuple[ConfigEntry, bool]:
+
+def record_config(
+    database: Database, ref: ConfigRef, new: NewEntry, *, keep: Keep | None = None
+) -> tuple[ConfigEntry, bool]:
     """Record the content that a saved config has now.
 
     Args:
@@ -34,6 +38,7 @@ def record_config(database: Database, ref: ConfigRef, new: NewEntry) -> tuple[Co
         ref: The content, under the name of the saved config.
         new: How it came. Nothing is recorded if the last entry has the same content and came in the same way, or
             if that content was only seen (`run`, `ui`), not put there.
+        keep: Called with a new entry and its `entry_document` before it counts. If it fails nothing is recorded.
 
     Returns:
         The entry that says so, and whether it is new.
@@ -41,10 +46,10 @@ def record_config(database: Database, ref: ConfigRef, new: NewEntry) -> tuple[Co
     Raises:
         LineageError: As `Database.write` raises it.
     """
-    return database.transact(lambda session: add_entry(session, ref, new))
+    return database.transact(lambda session: add_entry(session, ref, new, keep))
 
 
-def add_entry(session: Session, ref: ConfigRef, new: NewEntry) -> tuple[ConfigEntry, bool]:
+def add_entry(session: Session, ref: ConfigRef, new: NewEntry, keep: Keep | None = None) -> tuple[ConfigEntry, bool]:
     """As `record_config`, within a transaction. A config that was the last one before costs one statement."""
     assert ref.name is not None
     known, last = _load_last(session, ref)
@@ -69,6 +74,8 @@ def add_entry(session: Session, ref: ConfigRef, new: NewEntry) -> tuple[ConfigEn
     )
     # Of two first writers at once the second violates the unique sequence, and tries again.
     session.execute(insert(ConfigEntryRow), [asdict(entry)])
+    if keep is not None:
+        keep(entry, _document(session, entry))
     return entry, True
 
 
@@ -187,9 +194,13 @@ def find_versions(database: Database, digest_prefix: str, *, limit: int = 5) -> 
 def entry_document(database: Database, entry: ConfigEntry) -> dict[str, Any]:
     """All that an entry is made again from: itself, and its content as it was first used."""
     with database.read() as session:
-        version = session.get_one(ConfigVersionRow, entry.digest)
-        content = {name: getattr(version, name) for name in ("digest", "block_type", "name", "content")}
-        return {"entry": entry.to_dict(), "version": content | {"created_at": version.created_at.isoformat()}}
+        return _document(session, entry)
+
+
+def _document(session: Session, entry: ConfigEntry) -> dict[str, Any]:
+    version = session.get_one(ConfigVersionRow, entry.digest)
+    content = {name: getattr(version, name) for name in ("digest", "block_type", "name", "content")}
+    return {"entry": entry.to_dict(), "version": content | {"created_at": version.created_at.isoformat()}}
 
 
 def restore_entries(database: Database, documents: Sequence[dict[str, Any]], entries: Sequence[ConfigEntry]) -> int:

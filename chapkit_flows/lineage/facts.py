@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
 from chapkit_flows.errors import LineageError
-from chapkit_flows.lineage.json_text import dump_json
+from chapkit_flows.lineage.documents import Document, read_value
 from chapkit_flows.refs import ArtifactRef, CodeVersion, ConfigRef, RunRef, RunStatus, new_id, now
 
 NodeType = Literal["run", "artifact", "config", "code"]
@@ -26,7 +25,7 @@ class Edge:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
+class Reading(Document):
     """That a run read a URI, and which dataset it brought.
 
     Attributes:
@@ -43,10 +42,6 @@ class Reading:
     role: str
     artifact_id: str
     read_at: datetime = field(default_factory=now)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The reading as JSON values; its time as ISO 8601."""
-        return _to_json(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +69,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunFact(RunRef):
+class RunFact(RunRef, Document):
     """What the database knows of a run. Edges are ordered by role, then by artifact id; readings by id."""
 
     status: RunStatus
@@ -117,10 +112,6 @@ class RunFact(RunRef):
         name = name_in(uri) if edge.artifact.kind == "dataset" else ""
         return name or str(edge.artifact.metadata.get("name") or "")
 
-    def to_dict(self) -> dict[str, Any]:
-        """The fact as JSON values; times as ISO 8601."""
-        return _to_json(self)
-
 
 def name_in(uri: object) -> str:
     """The last part of a URI, without a query; empty if it names an artifact or is none."""
@@ -130,7 +121,7 @@ def name_in(uri: object) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Deletion:
+class Deletion(Document):
     """An artifact was put into the trash.
 
     Attributes:
@@ -148,10 +139,6 @@ class Deletion:
     restored_by: str | None = None
     swept_at: datetime | None = None
 
-    def to_dict(self) -> dict[str, Any]:
-        """The deletion as JSON values; times as ISO 8601."""
-        return _to_json(self)
-
 
 def annotation_from_dict(document: Mapping[str, Any]) -> Annotation:
     """The annotation that `Annotation.to_dict` wrote.
@@ -159,10 +146,7 @@ def annotation_from_dict(document: Mapping[str, Any]) -> Annotation:
     Raises:
         LineageError: It is no such document.
     """
-    try:
-        return Annotation(**(dict(document) | {"created_at": datetime.fromisoformat(document["created_at"])}))
-    except (KeyError, TypeError, ValueError) as error:
-        raise LineageError(f"The document is no annotation: {error!r}. Restore it from a backup.") from error
+    return read_value(Annotation, document, "annotation", moments=["created_at"])
 
 
 def deletion_from_dict(document: Mapping[str, Any]) -> Deletion:
@@ -171,12 +155,8 @@ def deletion_from_dict(document: Mapping[str, Any]) -> Deletion:
     Raises:
         LineageError: It is no such document.
     """
-    moments = ("deleted_at", "restored_at", "swept_at")
-    try:
-        times = {name: datetime.fromisoformat(document[name]) if document[name] else None for name in moments}
-        return Deletion(**(dict(document) | times))
-    except (KeyError, TypeError, ValueError) as error:
-        raise LineageError(f"The document is no record of a deletion: {error!r}. Restore it from a backup.") from error
+    moments = ["deleted_at", "restored_at", "swept_at"]
+    return read_value(Deletion, document, "record of a deletion", moments=moments, optional=moments[1:])
 
 
 def run_from_dict(document: Mapping[str, Any]) -> RunFact:
@@ -217,11 +197,11 @@ def _edge_from_dict(document: Mapping[str, Any]) -> Edge:
 
 
 def _reading_from_dict(document: Mapping[str, Any]) -> Reading:
-    return Reading(**(dict(document) | {"read_at": datetime.fromisoformat(document["read_at"])}))
+    return read_value(Reading, document, "record of a reading", moments=["read_at"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Annotation:
+class Annotation(Document):
     """What someone said of a run or an artifact after the fact.
 
     Attributes:
@@ -240,10 +220,6 @@ class Annotation:
     author: str
     created_at: datetime
     id: str = field(default_factory=new_id)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The annotation as JSON values; its time as ISO 8601."""
-        return _to_json(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -282,7 +258,7 @@ class NewEntry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ConfigEntry(NewEntry):
+class ConfigEntry(NewEntry, Document):
     """A step in the history of a named config.
 
     Attributes:
@@ -304,10 +280,6 @@ class ConfigEntry(NewEntry):
         """The version as it is written on the command line: `rain-config/weekly@3`."""
         return f"{self.block_type}/{self.name}@{self.number}"
 
-    def to_dict(self) -> dict[str, Any]:
-        """The entry as JSON values; its time as ISO 8601."""
-        return _to_json(self)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigHead:
@@ -323,10 +295,7 @@ def entry_from_dict(document: Mapping[str, Any]) -> ConfigEntry:
     Raises:
         LineageError: It is no such document.
     """
-    try:
-        return ConfigEntry(**(dict(document) | {"created_at": datetime.fromisoformat(document["created_at"])}))
-    except (KeyError, TypeError, ValueError) as error:
-        raise LineageError(f"The document is no entry of a config's history: {error!r}. Restore it.") from error
+    return read_value(ConfigEntry, document, "entry of a config's history", moments=["created_at"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -385,7 +354,7 @@ class Cursor:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Graph:
+class Graph(Document):
     """A part of the lineage.
 
     Attributes:
@@ -398,12 +367,3 @@ class Graph:
     edges: tuple[GraphEdge, ...]
     truncated: bool = False
     more: tuple[Cursor, ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """The graph as JSON values; times as ISO 8601."""
-        return _to_json(self)
-
-
-def _to_json(value: RunFact | Reading | Annotation | ConfigEntry | Deletion | Graph) -> dict[str, Any]:
-    plain: dict[str, Any] = json.loads(dump_json(asdict(value)))
-    return plain

@@ -2,26 +2,27 @@
 
     filter     = all {"or" all}
     all        = part {"and" part}
-    part       = "not" part | "(" filter ")" | comparison
+    part       = "not" part | "(" filter ")" | comparison | FLAG
     comparison = FIELD ("=" | "!=" | "<" | "<=" | ">" | ">=" | "like" | "~") VALUE
                | FIELD "in" "(" VALUE {"," VALUE} ")"
 
 A value is a text in single or double quotes, a number, or a date or time as ISO 8601, in UTC unless it
 says otherwise. A date is the whole day. `like` and `~` find a text within another, in the same case. A name
-with other signs than letters, digits and `. _ - : /` is quoted: `metric."mean error"`.
+with other signs than letters, digits and `. _ - : /` is quoted: `metric."mean error"`. A flag, such as `stale`, is
+true or not of what the rest finds: it stands beside other conditions with `and`, alone or after `not`.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal, NoReturn, TypeAlias
 
 from chapkit_flows.errors import InvalidFilter
 
-Type = Literal["text", "number", "time", "mixed"]
+Type = Literal["text", "number", "time", "mixed", "flag"]
 MOST_COMPARISONS = 50  # MySQL joins at most 61 tables
 MOST_NESTED = 20  # the stack of SQLite's parser has 100 places
 MOST_VALUES = 200  # SQLite's expressions are at most 1000 deep, and each day in a list is a step
@@ -86,7 +87,15 @@ class Not:
     part: Condition
 
 
-Condition: TypeAlias = "Comparison | Every | Either | Not"
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """It is so, or not: what no column says."""
+
+    field: str
+    value: bool = True
+
+
+Condition: TypeAlias = "Comparison | Every | Either | Not | Flag"
 
 
 def parse(expression: str, vocabulary: Vocabulary) -> Condition:
@@ -101,6 +110,19 @@ def parse(expression: str, vocabulary: Vocabulary) -> Condition:
     if parser.ahead.kind != "end":
         parser.refuse("Here only `and`, `or` or the end can stand")
     return condition
+
+
+def flags(condition: Condition) -> list[Flag]:
+    """The flags of a filter: all of them must be so."""
+    match condition:
+        case Flag():
+            return [condition]
+        case Every(parts) | Either(parts):
+            return [flag for part in parts for flag in flags(part)]
+        case Not(part):
+            return flags(part)
+        case Comparison():
+            return []
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,10 +164,14 @@ class _Parser:
         return self.tokens.pop(0).text
 
     def read_either(self, depth: int) -> Condition:
+        place = self.ahead.column
         parts = [self.read_every(depth)]
         while self.take("or"):
             parts.append(self.read_every(depth))
-        return parts[0] if len(parts) == 1 else Either(tuple(parts))
+        if len(parts) == 1:
+            return parts[0]
+        self.refuse_flags(Either(tuple(parts)), place)
+        return Either(tuple(parts))
 
     def read_every(self, depth: int) -> Condition:
         parts = [self.read_part(depth)]
@@ -157,7 +183,11 @@ class _Parser:
         if depth > MOST_NESTED:
             self.refuse(f"Here it is nested more than {MOST_NESTED} deep")
         if self.take("not"):
-            return Not(self.read_part(depth + 1))
+            place, part = self.ahead.column, self.read_part(depth + 1)
+            if isinstance(part, Flag):
+                return replace(part, value=not part.value)
+            self.refuse_flags(part, place)
+            return Not(part)
         if not self.take("("):
             return self.read_comparison()
         condition = self.read_either(depth + 1)
@@ -165,7 +195,12 @@ class _Parser:
             self.refuse("Here a `)` is missing")
         return condition
 
-    def read_comparison(self) -> Comparison:
+    def refuse_flags(self, condition: Condition, place: int) -> None:
+        """Each is tried on what the rest of the filter finds, which must not depend on it."""
+        for flag in flags(condition):
+            self.refuse(f"`{flag.field}` stands beside other conditions with `and` only, alone or after `not`", place)
+
+    def read_comparison(self) -> Comparison | Flag:
         if self.ahead.kind != "word":
             self.refuse("Here the name of a field is missing")
         self.comparisons += 1
@@ -177,6 +212,8 @@ class _Parser:
             fields = [*self.vocabulary.fields, *(f"{group}.NAME" for group in self.vocabulary.groups)]
             self.refuse(f"There is no field {self.ahead.text}; there are {', '.join(fields)}")
         del self.tokens[0]
+        if known[name] == "flag":
+            return Flag(name)
         operators = [sign for sign in _OPERATORS if known[name] in ("text", "mixed") or sign not in ("~", "like")]
         operator = self.take(*operators)
         if operator is None:

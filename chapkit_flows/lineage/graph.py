@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any, TypeAlias
 
-from sqlalchemy import ColumnElement, Select, select
+from sqlalchemy import Row, select
 from sqlalchemy.orm import Session
 from sqlmodel import col
 
@@ -14,20 +14,13 @@ from chapkit_flows.errors import ArtifactNotFound
 from chapkit_flows.lineage.engine import Database
 from chapkit_flows.lineage.facts import Cursor, Graph, GraphEdge, Node, name_in
 from chapkit_flows.lineage.staleness import Past, find_stale, load_past
-from chapkit_flows.lineage.tables import (
-    ArtifactRow,
-    CodeVersionRow,
-    ConfigVersionRow,
-    ReadingRow,
-    RunArtifactRow,
-    RunRow,
-)
+from chapkit_flows.lineage.tables import ArtifactRow, CodeVersionRow, ConfigVersionRow, ReadingRow, RunRow
+from chapkit_flows.lineage.walks import End, Part, follow
 from chapkit_flows.refs import check_id
 
 MOST_NODES = 10_000  # every database takes so many values in one statement
 
-Heading = Literal["up", "down"]
-End = Literal["run", "artifact"]
+_Names: TypeAlias = dict[tuple[str, str, str], str]  # by run, dataset and role
 
 
 def lineage(
@@ -59,60 +52,29 @@ def lineage(
     before = None if cursor.before is None else check_id(cursor.before)
     with database.read() as session:
         end = find_end(session, wanted)
-        part = _Part(limit=min(limit, MOST_NODES), ends={wanted: end}, before=before)
+        part = Part(limit=min(limit, MOST_NODES), ends={wanted: end}, before=before)
         steps = None if depth is None else 2 * depth - (end == "run" and depth > 0)
         if up:
-            _follow(session, part, "up", steps)
+            follow(session, part, "up", steps)
         if down:
-            _follow(session, part, "down", steps)
-        things = _load_artifacts(session, part) | _load_runs(session, part)
-        versions = (*_load_configs(session, part), *_load_codes(session, part))
+            follow(session, part, "down", steps)
+        artifacts, runs = _load_artifacts(session, part.ids("artifact")), _load_runs(session, part.ids("run"))
+        names = _load_names(session, part, runs, {row.id for row in artifacts if row.kind == "dataset"})
         # What a walk to all origins has found need not be looked for again.
         walked = up and not down and not part.more and before is None
-        stale = find_stale(session, part.past() if walked else load_past(session, list(part.ends)))
-        edges = _name_arrows(session, part)
-    nodes = (*(replace(things[found], stale=stale.get(found, ())) for found in part.ends), *versions)
-    return Graph(nodes=nodes, edges=edges, truncated=part.truncated, more=tuple(part.more))
-
-
-@dataclass(kw_only=True)
-class _Part:
-    """What was found so far: runs and artifacts in the order of discovery, and the arrows."""
-
-    limit: int
-    ends: dict[str, End]
-    before: str | None = None
-    arrows: dict[GraphEdge, None] = field(default_factory=dict)
-    given: dict[tuple[str, str], str] = field(default_factory=dict)  # parameters by run and role
-    datasets: set[str] = field(default_factory=set)
-    more: list[Cursor] = field(default_factory=list)
-    truncated: bool = False
-
-    @property
-    def room(self) -> int:
-        return max(0, self.limit - len(self.ends))
-
-    def ids(self, end: End) -> list[str]:
-        return [found for found, its_end in self.ends.items() if its_end == end]
-
-    def past(self) -> Past:
-        """The edges between what was found."""
-        past = Past(asked=list(self.ends))
-        for arrow in self.arrows:
-            source, target = self.ends.get(arrow.source), self.ends.get(arrow.target)
-            if source == "artifact":
-                past.inputs[arrow.target, arrow.source] = None
-            elif source == "run" and target == "artifact":
-                past.outputs[arrow.source, arrow.target] = None
-        return past
-
-    def given_name(self, arrow: GraphEdge) -> str | None:
-        """What a run was told to read, which is what it read where there is no reading."""
-        return self.given.get((arrow.target, arrow.role)) if arrow.source in self.datasets else None
-
-    def sources(self, role: str) -> set[str]:
-        """The version digests from which arrows of a role start."""
-        return {arrow.source for arrow in self.arrows if arrow.role == role and arrow.source not in self.ends}
+        stale = find_stale(session, _past(part) if walked else load_past(session, list(part.ends)))
+    things = {row.id: _artifact_node(row) for row in artifacts} | {row.id: _run_node(row) for row in runs}
+    nodes = [replace(things[one], stale=stale[one]) if one in stale else things[one] for one in part.ends]
+    edges = [
+        GraphEdge(source=source, target=target, role=role, name=names.get((target, source, role)) or None)
+        for source, target, role in part.arrows
+    ]
+    return Graph(
+        nodes=(*nodes, *_version_nodes(runs)),
+        edges=(*edges, *_version_edges(runs)),
+        truncated=part.truncated,
+        more=tuple(part.more),
+    )
 
 
 def find_end(session: Session, start_id: str, *, lock: bool = False) -> End:
@@ -137,143 +99,99 @@ def find_end(session: Session, start_id: str, *, lock: bool = False) -> End:
     )
 
 
-def _follow(session: Session, part: _Part, heading: Heading, steps: int | None) -> None:
-    """Breadth first from the start, with one statement for each step; then note where there is more."""
-    start_id, end = next(iter(part.ends.items()))
-    frontier, before = [start_id], part.before
-    left: dict[End, list[str]] = {"run": [], "artifact": []}
-    while frontier and steps != 0:
-        rows = session.execute(_next_edges(frontier, end, heading, (part.room + 1, before))).all()
-        if len(rows) > part.room:
-            part.truncated = True
-            rows = _cut(part, rows, heading, before)
-            # The frontier is followed from the newest on: what is older than the last place was not looked at.
-            left[end] += [near for near in frontier if near < part.more[-1].node]
-        end, before = ("artifact" if end == "run" else "run"), None
-        frontier = [far for near, far, role in rows if _reach(part, (near, far, role), end, heading)]
-        steps = None if steps is None else steps - 1
-    left[end] += frontier
-    for its_end, ids in left.items():
-        found = _find_open(session, ids, its_end, heading) if ids else set()
-        part.more += [Cursor(node=near, heading=heading) for near in ids if near in found]
+def _past(part: Part) -> Past:
+    """The edges between what was found."""
+    past = Past(asked=list(part.ends))
+    for source, target, _ in part.arrows:
+        if part.ends[source] == "artifact":
+            past.inputs[target, source] = None
+        else:
+            past.outputs[source, target] = None
+    return past
 
 
-def _cut(part: _Part, rows: Sequence[Any], heading: Heading, before: str | None) -> Sequence[Any]:
-    """The rows for which there is room, and a cursor at the first for which there is none."""
-    near, far, _ = rows[-1]
-    kept = [row for row in rows if (row[0], row[1]) != (near, far)]
-    mine = [row[1] for row in kept if row[0] == near]
-    part.more.append(Cursor(node=near, heading=heading, before=mine[-1] if mine else before))
-    return kept
+def _load_artifacts(session: Session, ids: Sequence[str]) -> Sequence[Row[Any]]:
+    table = ArtifactRow
+    columns = [table.id, table.kind, table.level, table.status, table.digest, table.created_at, table.details]
+    return session.execute(select(*map(col, columns)).where(col(table.id).in_(ids))).all() if ids else ()
 
 
-def _next_edges(frontier: Sequence[str], end: End, heading: Heading, page: tuple[int, str | None]) -> Select[Any]:
-    """The edges that lead away from some runs or some artifacts: near end, far end and role."""
-    near, far, direction = _columns(end, heading)
-    limit, before = page
-    query = select(near, far, col(RunArtifactRow.role)).where(near.in_(frontier), direction)
-    if before is not None:
-        query = query.where(far < before)
-    return query.order_by(near.desc(), far.desc()).limit(limit)
+def _load_runs(session: Session, ids: Sequence[str]) -> Sequence[Row[Any]]:
+    """The runs with their config and code versions."""
+    if not ids:
+        return ()
+    config, code, run = ConfigVersionRow, CodeVersionRow, RunRow
+    of_run = [run.id, run.flow, run.model, run.status, run.started_at, run.parameters, run.config_digest]
+    of_versions = [config.name, config.block_type, config.created_at, code.git_commit, code.dirty, code.python]
+    query = (
+        select(*map(col, [*of_run, run.code_digest, *of_versions]))
+        .outerjoin(config, col(config.digest) == col(run.config_digest))
+        .outerjoin(code, col(code.digest) == col(run.code_digest))
+    )
+    return session.execute(query.where(col(run.id).in_(ids)).order_by(col(run.id).desc())).all()
 
 
-def _find_open(session: Session, ids: Sequence[str], end: End, heading: Heading) -> set[str]:
-    """Those of some runs or artifacts from which an edge leads away."""
-    near, _, direction = _columns(end, heading)
-    own = col(RunRow.id) if end == "run" else col(ArtifactRow.id)
-    leads = select(near).where(near == own, direction).exists()
-    return set(session.scalars(select(own).where(own.in_(ids), leads)))
-
-
-def _columns(end: End, heading: Heading) -> tuple[Any, Any, ColumnElement[bool]]:
-    """The near end of edges, their far end, and in which direction they point."""
-    near, far = col(RunArtifactRow.run_id), col(RunArtifactRow.artifact_id)
-    if end == "artifact":
-        near, far = far, near
-    direction = "output" if (heading == "up") == (end == "artifact") else "input"
-    return near, far, col(RunArtifactRow.direction) == direction
-
-
-def _reach(part: _Part, edge: tuple[str, str, str], end: End, heading: Heading) -> bool:
-    """Add an edge and its far end if there is room; tell whether that end is new."""
-    near, far, role = edge
-    new = far not in part.ends
-    if new and not part.room:
-        return False
-    part.ends.setdefault(far, end)
-    source, target = (far, near) if heading == "up" else (near, far)
-    part.arrows[GraphEdge(source=source, target=target, role=role)] = None
-    return new
-
-
-def _load_artifacts(session: Session, part: _Part) -> dict[str, Node]:
-    rows = session.scalars(select(ArtifactRow).where(col(ArtifactRow.id).in_(part.ids("artifact")))).all()
-    part.datasets = {row.id for row in rows if row.kind == "dataset"}
-    return {
-        row.id: Node(
-            id=row.id,
-            type="artifact",
-            label=f"{row.kind.replace('_', ' ')} {row.details.get('name') or ''}".rstrip(),
-            kind=row.kind,
-            status=row.status,
-            digest=row.digest,
-            created_at=row.created_at,
-            level=row.level,
-        )
-        for row in rows
+def _load_names(session: Session, part: Part, runs: Sequence[Row[Any]], datasets: set[str]) -> _Names:
+    """By which name each run read a dataset: that of the URI that it read, else of the one that it was given."""
+    given = {(row.id, role): name_in(uri) for row in runs for role, uri in row.parameters.items()}
+    names = {
+        (target, source, role): given.get((target, role), "")
+        for source, target, role in part.arrows
+        if source in datasets
     }
+    table = ReadingRow
+    query = select(*map(col, [table.run_id, table.artifact_id, table.role, table.uri]))
+    if names:
+        in_order = query.where(col(table.run_id).in_(part.ids("run"))).order_by(col(table.id))
+        read = {(run, artifact, role): name_in(uri) for run, artifact, role, uri in session.execute(in_order)}
+        names |= {key: name for key, name in read.items() if name}
+    return names
 
 
-def _load_runs(session: Session, part: _Part) -> dict[str, Node]:
-    """The runs; adds the arrows from their config and code versions."""
-    nodes = {}
-    for row in session.scalars(select(RunRow).where(col(RunRow.id).in_(part.ids("run")))):
-        nodes[row.id] = Node(
-            id=row.id,
-            type="run",
-            label=f"{row.flow} {row.model}",
-            kind=row.flow,
-            status=row.status,
-            created_at=row.started_at,
-        )
-        part.given |= {(row.id, role): name for role, uri in row.parameters.items() if (name := name_in(uri))}
-        for digest, role in ((row.config_digest, "config"), (row.code_digest, "code")):
-            if digest is not None:
-                part.arrows[GraphEdge(source=digest, target=row.id, role=role)] = None
-    return nodes
-
-
-def _name_arrows(session: Session, part: _Part) -> tuple[GraphEdge, ...]:
-    """The arrows, those from datasets with the name by which the run read them."""
-    runs = part.ids("run")
-    columns = (col(ReadingRow.run_id), col(ReadingRow.artifact_id), col(ReadingRow.role), col(ReadingRow.uri))
-    query = select(*columns).where(col(ReadingRow.run_id).in_(runs)).order_by(col(ReadingRow.id))
-    read = {(run, artifact, role): name_in(uri) for run, artifact, role, uri in session.execute(query)}
-    return tuple(
-        replace(arrow, name=read.get((arrow.target, arrow.source, arrow.role)) or part.given_name(arrow))
-        for arrow in part.arrows
+def _artifact_node(row: Row[Any]) -> Node:
+    return Node(
+        id=row.id,
+        type="artifact",
+        label=f"{row.kind.replace('_', ' ')} {row.details.get('name') or ''}".rstrip(),
+        kind=row.kind,
+        status=row.status,
+        digest=row.digest,
+        created_at=row.created_at,
+        level=row.level,
     )
 
 
-def _load_configs(session: Session, part: _Part) -> Iterator[Node]:
-    table = ConfigVersionRow
-    columns = (col(table.digest), col(table.name), col(table.block_type), col(table.created_at))
-    query = select(*columns).where(col(table.digest).in_(part.sources("config")))
-    for digest, name, block_type, created_at in session.execute(query):
+def _run_node(row: Row[Any]) -> Node:
+    return Node(
+        id=row.id,
+        type="run",
+        label=f"{row.flow} {row.model}",
+        kind=row.flow,
+        status=row.status,
+        created_at=row.started_at,
+    )
+
+
+def _version_edges(runs: Sequence[Row[Any]]) -> Iterator[GraphEdge]:
+    """The arrows from the config and code versions of runs."""
+    for row in runs:
+        for digest, role in ((row.config_digest, "config"), (row.code_digest, "code")):
+            if digest is not None:
+                yield GraphEdge(source=digest, target=row.id, role=role)
+
+
+def _version_nodes(runs: Sequence[Row[Any]]) -> Iterator[Node]:
+    """The config versions of runs, then their code versions, each once."""
+    for digest, row in {row.config_digest: row for row in runs if row.config_digest is not None}.items():
         yield Node(
             id=digest,
             type="config",
-            label=name or block_type,
-            kind=block_type,
+            label=row.name or row.block_type,
+            kind=row.block_type,
             digest=digest,
-            created_at=created_at,
+            created_at=row.created_at,
         )
-
-
-def _load_codes(session: Session, part: _Part) -> Iterator[Node]:
-    table = CodeVersionRow
-    columns = (col(table.digest), col(table.git_commit), col(table.dirty), col(table.python))
-    query = select(*columns).where(col(table.digest).in_(part.sources("code")))
-    for digest, commit, dirty, python in session.execute(query):
-        label = f"{commit[:10]}{' with changes' if dirty else ''}" if commit else f"Python {python}"
+    for digest, row in {row.code_digest: row for row in runs if row.code_digest is not None}.items():
+        commit = row.git_commit
+        label = f"{commit[:10]}{' with changes' if row.dirty else ''}" if commit else f"Python {row.python}"
         yield Node(id=digest, type="code", label=label, digest=digest)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from sqlmodel import col
 
 from chapkit_flows.errors import LineageError, RunNotFound
-from chapkit_flows.lineage.configs import add_entry, record_version
+from chapkit_flows.lineage.configs import Keep, add_entry, record_version
 from chapkit_flows.lineage.deletions import close_deletions
 from chapkit_flows.lineage.engine import Database
 from chapkit_flows.lineage.facts import ConfigEntry, Edge, NewEntry, Outcome, Reading, RunFact
@@ -34,7 +34,12 @@ def start(database: Database, run: RunRef) -> RunFact:
 
 
 def begin(
-    database: Database, run: RunRef, config: ConfigRef | None = None, *, author: str = ""
+    database: Database,
+    run: RunRef,
+    config: ConfigRef | None = None,
+    *,
+    author: str = "",
+    keep: Keep | None = None,
 ) -> tuple[RunFact, ConfigEntry | None]:
     """Record that a run has begun.
 
@@ -47,6 +52,7 @@ def begin(
         config: The saved config that it was started with, as it is saved now; None for one that is not saved, or
             that was changed for this run.
         author: Who runs it.
+        keep: As in `record_config`.
 
     Returns:
         The run; and, if the saved config has changed since it was last recorded, the new entry of its history.
@@ -63,7 +69,8 @@ def begin(
             )
         if row is not None and row.status == "completed":
             return load_runs(session, [row])[0], None
-        entry = _use_saved(session, config, NewEntry(origin="run", author=author, created_at=run.started_at))
+        new = NewEntry(origin="run", author=author, created_at=run.started_at)
+        entry = _use_saved(session, config, new, keep)
         if row is None:
             row = from_run(run, config)
             session.add(row)
@@ -79,19 +86,34 @@ def begin(
     return database.transact(work)
 
 
-def _use_saved(session: Session, config: ConfigRef | None, new: NewEntry) -> ConfigEntry | None:
+def _use_saved(session: Session, config: ConfigRef | None, new: NewEntry, keep: Keep | None) -> ConfigEntry | None:
     if config is None:
         return None
-    entry, is_new = add_entry(session, config, new)
+    entry, is_new = add_entry(session, config, new, keep)
     return entry if is_new else None
 
 
-def finish(database: Database, run_id: str, outcome: Outcome) -> RunFact:
+def finish(
+    database: Database,
+    run_id: str,
+    outcome: Outcome,
+    *,
+    keep: Callable[[RunFact], None] | None = None,
+    only_running: bool = False,
+) -> RunFact:
     """Record in one transaction how a run ended and everything it read and wrote.
 
     A dataset is recorded once, however many runs read it; and the same output of the same run once,
     however often the flow is retried. So the artifacts in the returned fact may have other ids than
     those in `outcome`: go on with the returned ones. A completed run stays as it is.
+
+    Args:
+        database: To write.
+        run_id: Of a run that has begun.
+        outcome: How it ended.
+        keep: Called with what is returned before it counts, while no other process can finish the run: what it writes
+            beside the objects is what the database says. If it fails nothing is recorded.
+        only_running: Leave a run alone that has ended already, however it did.
 
     Raises:
         RunNotFound: The run was never started.
@@ -103,11 +125,14 @@ def finish(database: Database, run_id: str, outcome: Outcome) -> RunFact:
         row = session.get(RunRow, run_id, with_for_update=True)
         if row is None:
             raise RunNotFound(f"No run has the id {run_id}. List them with: chapkit-flows runs list")
-        if row.status != "completed":
+        if row.status == "running" or (row.status != "completed" and not only_running):
             _record_outcome(session, row, outcome)
             session.flush()
             session.refresh(row)  # as every later reader sees it
-        return load_runs(session, [row])[0]
+        fact = load_runs(session, [row])[0]
+        if keep is not None:
+            keep(fact)
+        return fact
 
     return database.transact(work)
 

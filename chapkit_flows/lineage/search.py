@@ -10,17 +10,21 @@ from typing import Any, TypedDict, Unpack
 from sqlalchemy import Select, SQLColumnExpression, Subquery, func, select
 from sqlalchemy.orm import Session
 
-from chapkit_flows.lineage.conditions import ARTIFACT, RUN, Subject, build, build_ids, has_one_value
+from chapkit_flows.lineage.conditions import ARTIFACT, RUN, Subject, build, build_ids, has_one_value, join_metric
 from chapkit_flows.lineage.engine import Database
 from chapkit_flows.lineage.facts import RunFact
-from chapkit_flows.lineage.filters import Comparison, Condition, Either, Every, Not, parse
+from chapkit_flows.lineage.filters import Comparison, Condition, Either, Every, Flag, Not, flags, parse
 from chapkit_flows.lineage.query import is_kept, page
 from chapkit_flows.lineage.rows import load_runs, to_artifact
+from chapkit_flows.lineage.staleness import find_stale, load_past
 from chapkit_flows.lineage.tables import ArtifactRow, RunRow
 from chapkit_flows.refs import ArtifactRef
 
 FEW = 2_000
 """What so few rows meet is found by index and sorted; what more meet is come upon soon by trying the newest."""
+
+TRIED = 500
+"""Of so many it is found out at once whether they are stale."""
 
 
 class Options(TypedDict, total=False):
@@ -73,7 +77,19 @@ def search_artifacts(database: Database, where: str, **options: Unpack[Options])
 
 def _find(session: Session, query: Select[Any], asked: tuple[Every, Subject], options: Options) -> Sequence[Any]:
     found, found_id = _select(session, query, *asked)
-    return session.scalars(page(found, found_id, options.get("limit", 50), options.get("before"))).all()
+    limit, before = options.get("limit", 50), options.get("before")
+    wanted = {flag.value for flag in flags(asked[0])}
+    if not wanted:
+        return session.scalars(page(found, found_id, limit, before)).all()
+    kept: list[Any] = []
+    while len(kept) < limit:
+        rows = session.scalars(page(found, found_id, TRIED, before)).all()
+        stale = find_stale(session, load_past(session, [row.id for row in rows]))
+        kept += [row for row in rows if {row.id in stale} == wanted]
+        if len(rows) < TRIED:
+            break
+        before = rows[-1].id
+    return kept[:limit]
 
 
 def _read(where: str, options: Options, subject: Subject) -> Every:
@@ -107,6 +123,11 @@ def _select(
         query = query.join(ids, ids.c.subject_id == subject.id)
         subject = replace(subject, id=ids.c.subject_id)
         rest = tuple(other for other in rest if other != part)
+        # Of two common parts that never meet PostgreSQL can go through both indexes side by side, in their order.
+        metric = _find_metric(rest) if dialect == "postgresql" and subject.type == "run" else None
+        if metric is not None:
+            query = query.join(*join_metric(metric, subject, dialect))
+            rest = tuple(other for other in rest if other != metric)
     return query.where(build(Every(rest), subject, dialect)), subject.id
 
 
@@ -116,6 +137,11 @@ def _find_tag(part: Condition, subject: Subject, dialect: str) -> tuple[Comparis
         return None
     (ids,) = build_ids([part], subject, dialect)
     return part, ids.subquery()
+
+
+def _find_metric(parts: Sequence[Condition]) -> Comparison | None:
+    """The first part that is about a metric."""
+    return next((part for part in parts if isinstance(part, Comparison) and part.field == "metric"), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +172,7 @@ def _narrow(session: Session, condition: Condition, subject: Subject) -> _Candid
             ways = [way for part in parts if (way := _narrow(session, part, subject))]
             ids = tuple(query for way in ways for query in way.ids)
             return _Candidates(count=sum(way.count for way in ways), ids=ids) if len(ways) == len(parts) else None
-        case Not():
+        case Not() | Flag():
             return None
 
 

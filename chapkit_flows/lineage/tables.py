@@ -321,3 +321,40 @@ class AssignmentRow(Table, table=True):
     reason: str = Field(sa_type=LongText)
     evidence: dict[str, Any] | None = Field(sa_type=JSON_OBJECT)
     moment: datetime = Field(sa_type=UtcDateTime)
+
+
+class ExperimentRow(Table, table=True):
+    """A named group of runs. Rows are only ever added.
+
+    Attributes:
+        models: The names of the models that its runs are of.
+    """
+
+    __tablename__ = "lineage_experiment"
+    __table_args__ = (Index(None, "name", unique=True), OPTIONS)
+
+    id: str = Field(primary_key=True, sa_type=ID)
+    name: str = Field(sa_type=WORD)
+    models: list[str] = Field(sa_type=JSON_OBJECT)
+    description: str = Field(sa_type=LongText)
+    author: str = Field(sa_type=NAME)
+    created_at: datetime = Field(sa_type=UtcDateTime)
+
+
+class TrialRow(Table, table=True):
+    """That a run belongs to an experiment. Rows are only ever added.
+
+    Attributes:
+        number: Counts the runs of the experiment.
+        identity: Digest of all that its result depends on: equal ones need not be done twice.
+    """
+
+    __tablename__ = "lineage_trial"
+    __table_args__ = (Index(None, "experiment_id", "number", unique=True), Index(None, "run_id"), OPTIONS)
+
+    id: str = Field(primary_key=True, sa_type=ID)
+    experiment_id: str = Field(foreign_key="lineage_experiment.id", sa_type=ID)
+    run_id: str = Field(foreign_key="lineage_run.id", sa_type=ID)
+    number: int
+    identity: str = Field(sa_type=DIGEST)
+    added_at: datetime = Field(sa_type=UtcDateTime)

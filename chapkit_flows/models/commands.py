@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +35,7 @@ if not sys.stdin.buffer.read(1):
         os.killpg(int(sys.argv[1]), signal.SIGKILL)
     shutil.rmtree(sys.argv[2], ignore_errors=True)
 """
+_UNGUARDED = "Had this process been killed, the command would have run on, and its folder stayed."
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
 Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
@@ -110,7 +111,7 @@ async def run_command(
     except OSError as error:
         return Completed(returncode=127, stdout="", stderr=f"{arguments[0]}: {error.strerror}", timed_out=False)
     with (
-        _guarded(process.pid, folder),
+        _guarded(process.pid, folder, log),
         _Follower(stdout, log=log, level=logging.INFO, mask=mask) as followed,
         _Follower(stderr, log=log, level=logging.WARNING, mask=mask) as followed_too,
     ):
@@ -143,23 +144,31 @@ async def _wait(process: asyncio.subprocess.Process, seconds: float, followers: 
 
 
 @contextmanager
-def _guarded(group: int, folder: Path) -> Iterator[None]:
+def _guarded(group: int, folder: Path, log: Log) -> Iterator[None]:
     """Within it, the group is ended and its folder removed if this process dies: nothing else would do it.
 
     The folder may hold the secret values of a config.
     """
     command = [sys.executable, "-I", "-S", "-c", _GUARD, str(group), str(folder)]
-    # In a session of its own: what ends this process by its group must not end the guard as well.
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    ) as guard:
+    nothing = subprocess.DEVNULL
+    try:
+        # In a session of its own: what ends this process by its group must not end the guard as well.
+        guard = subprocess.Popen(
+            command, bufsize=0, stdin=subprocess.PIPE, stdout=nothing, stderr=nothing, start_new_session=True
+        )
+    except OSError as error:  # the machine may have no process left for it
+        log.warning("Nothing watches over the command: %s. %s", error.strerror, _UNGUARDED)
+        yield
+        return
+    with guard:
         try:
             yield
         finally:
             assert guard.stdin is not None
-            with suppress(BrokenPipeError):
+            try:
                 guard.stdin.write(b".")
-                guard.stdin.flush()
+            except BrokenPipeError:
+                log.warning("The process that watched over the command ended before it. %s", _UNGUARDED)
 
 
 class _Follower:

@@ -12,6 +12,7 @@ from chapkit_flows.errors import InvalidModel
 from chapkit_flows.models.code import read_code_version
 from chapkit_flows.models.definition import Definition, find_definition
 from chapkit_flows.models.hints import ResourceHints, read_hints
+from chapkit_flows.models.places import PerPlaceRunner
 from chapkit_flows.models.runner import BaseModelRunner, Config
 from chapkit_flows.refs import CodeVersion, canonical_json, digest_of
 
@@ -29,6 +30,8 @@ class ModelContract:
         period_type: The periods it understands.
         required_covariates: Columns that training data, historic data and future data must have.
         allow_free_additional_continuous_covariates: Whether a config may name further covariates.
+        per_place: Whether it is trained for each place by itself, with the rows of that place alone, as what other
+            libraries call a local model; else one model learns from all places (a global one).
         requires_geo: Whether a run without GeoJSON is refused.
         min_prediction_periods: The shortest horizon it predicts.
         max_prediction_periods: The longest one; None for no bound.
@@ -46,6 +49,7 @@ class ModelContract:
     required_covariates: Sequence[str] = ()
     allow_free_additional_continuous_covariates: bool = False
     requires_geo: bool = False
+    per_place: bool = False
     min_prediction_periods: int = 1
     max_prediction_periods: int | None = None
     target: str = "disease_cases"
@@ -69,6 +73,9 @@ class ModelContract:
             )
         if not isinstance(self.runner, BaseModelRunner):
             raise InvalidModel(f"Model {self.name}: runner is {self.runner!r}; write an instance of a runner.")
+        if self.per_place and not isinstance(self.runner, PerPlaceRunner):
+            # Whoever calls the model then calls it for each place, and need not know.
+            object.__setattr__(self, "runner", PerPlaceRunner(self.runner))
         if isinstance(self.required_covariates, str):
             raise InvalidModel(
                 f"Model {self.name}: required_covariates is the text {self.required_covariates!r}; write a list."
@@ -110,7 +117,8 @@ class ModelContract:
             "target": self.target,
             "runner": self.runner.source_digest(),
         }
-        return digest_of(canonical_json(promised))
+        # Older models, which could not be so, keep their digest.
+        return digest_of(canonical_json(promised | ({"per_place": True} if self.per_place else {})))
 
     def covariates(self, config: Config) -> tuple[str, ...]:
         """The covariates of a run: the required ones, then those that the config adds."""

@@ -32,6 +32,11 @@ class Definition:
     def module(self) -> str | None:
         """The name by which it is imported, if it is part of a package."""
         name = str(self.namespace.get("__name__", ""))
+        spec = self.namespace.get("__spec__")
+        # Prefect loads the file of a deployment as a package of the file's name, which no other process can import.
+        is_package = spec is not None and spec.submodule_search_locations is not None
+        if is_package and self.file is not None and self.file.name != "__init__.py":
+            return None
         return name if self.namespace.get("__package__") and name != "__main__" else None
 
     def name_of(self, value: object) -> str | None:

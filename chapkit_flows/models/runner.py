@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 import pandas as pd
 from geojson_pydantic import FeatureCollection
 
+from chapkit_flows.errors import InvalidPrediction
 from chapkit_flows.refs import Diagnostic
 
 T = TypeVar("T")
@@ -86,6 +87,20 @@ class BaseModelRunner(ABC):
     ) -> Sequence[Diagnostic] | Awaitable[Sequence[Diagnostic]]:
         """The model's own findings about prediction inputs."""
         return []
+
+    def join_places(self, returned: Mapping[str, Any]) -> Any:
+        """Make one prediction of what `on_predict` returned for each place, in a model that is trained per place.
+
+        Raises:
+            InvalidPrediction: For some place it is no frame.
+        """
+        for place, one in returned.items():
+            if not isinstance(one, pd.DataFrame):
+                raise InvalidPrediction(
+                    f"on_predict returned {type(one).__name__} for the place {place!r}, not a frame. Return "
+                    "time_period, location and sample_0, sample_1, … (or prediction), one row for each row of future."
+                )
+        return pd.concat(returned.values(), ignore_index=True)
 
     def describe(self, result: Any) -> Mapping[str, Any]:
         """JSON facts about what `on_train` or `on_predict` returned, kept with the artifact."""

@@ -18,12 +18,13 @@ import yaml
 from prefect.exceptions import MissingContextError
 from prefect.logging import get_logger, get_run_logger
 
-from chapkit_flows.errors import InvalidModel, ScriptFailed
+from chapkit_flows.errors import InvalidModel, InvalidPrediction, ScriptFailed
 from chapkit_flows.models.commands import Log, run_command, split_command
 from chapkit_flows.models.definition import find_definition
 from chapkit_flows.models.masking import Mask
 from chapkit_flows.models.runner import BaseModelRunner, Config, Geo
 from chapkit_flows.models.workspace import Project, Workspace
+from chapkit_flows.places import folder_names
 from chapkit_flows.settings import ChapkitFlowsSettings
 
 CONFIG_FILE = "config.yml"
@@ -153,6 +154,16 @@ class ShellModelRunner(BaseModelRunner):
         """Call the user's function, if there is one."""
         return self._on_validate_predict(config, historic, future, geo) if self._on_validate_predict else []
 
+    def join_places(self, returned: Mapping[str, ShellPrediction]) -> ShellPrediction:
+        """One folder with that of each place, and the predictions of all places in one file."""
+        workspace = Workspace(exit_code=0)
+        tables = []
+        for place, name in folder_names(returned).items():
+            shutil.move(returned[place].workspace.path, workspace.path / name)
+            tables.append(_read_csv(workspace.path / name / PREDICTIONS_FILE, place))
+        _write_csv(pd.concat(tables, ignore_index=True), workspace.path / PREDICTIONS_FILE)
+        return ShellPrediction(file=workspace.path / PREDICTIONS_FILE, workspace=workspace)
+
     def describe(self, result: Any) -> Mapping[str, Any]:
         """Exit code and last output of the command."""
         return result.facts() if isinstance(result, Workspace) else {}
@@ -222,6 +233,13 @@ class ShellModelRunner(BaseModelRunner):
 
 def _write_csv(frame: pd.DataFrame, file: Path) -> None:
     frame.to_csv(file, index=False, lineterminator="\n", encoding="utf-8")
+
+
+def _read_csv(file: Path, place: str) -> pd.DataFrame:
+    try:
+        return pd.read_csv(file, dtype=str, keep_default_na=False)
+    except ValueError as error:  # what pandas raises for a file that is empty, no CSV or not UTF-8
+        raise InvalidPrediction(f"The {PREDICTIONS_FILE} of the place {place!r} is no table: {error}") from error
 
 
 def _write_geo(geo: Geo | None, folder: Path) -> str:

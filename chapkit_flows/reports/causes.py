@@ -12,7 +12,7 @@ from chapkit_flows.configs.diff import describe, diff
 from chapkit_flows.lineage.facts import RunFact
 from chapkit_flows.refs import ArtifactRef, CodeVersion
 from chapkit_flows.reports.datasets import describe_changes
-from chapkit_flows.reports.runs import result_of
+from chapkit_flows.reports.runs import OF_SWEEP, result_of
 
 Kind = Literal["model", "data", "config", "parameters", "code", "packages", "chance"]
 
@@ -149,7 +149,7 @@ def _config_cause(before: RunFact, after: RunFact) -> Cause | str:
 
 
 def _parameter_cause(before: RunFact, after: RunFact) -> Cause | str:
-    roles = {edge.role for run in (before, after) for edge in run.inputs}
+    roles = {*OF_SWEEP} | {edge.role for run in (before, after) for edge in run.inputs}
     given = [{name: value for name, value in run.parameters.items() if name not in roles} for run in (before, after)]
     found = diff(*given)
     if not found:

@@ -148,7 +148,16 @@ def _facts(run: RunFact) -> list[tuple[str, Rows]]:
             ("Packages", ", ".join(f"{name} {version}" for name, version in run.code.packages.items())),
         ]
     made = [(edge.role, f"{edge.artifact.id}\n{edge.artifact.digest}") for edge in run.outputs]
-    return [("Data", data), ("Config", config), ("Parameters", given), ("Code", code), ("Made", made)]
+    model = run.find_output("model")
+    said = list(leaves(model.metadata.get("about") or {})) if model is not None else []
+    return [
+        ("About the model", said),
+        ("Data", data),
+        ("Config", config),
+        ("Parameters", given),
+        ("Code", code),
+        ("Made", made),
+    ]
 
 
 def _section(title: str, body: str) -> str:

@@ -13,6 +13,8 @@ from chapkit_flows.refs import ArtifactRef, ConfigRef
 
 Section = Literal["run", "config", "data", "parameters", "code", "packages", "scores", "effort"]
 
+OF_SWEEP = ("experiment", "sweep", "values")
+"""Parameters of a trial that say which sweep made it; its values are in its config."""
 EFFORT = ("model_seconds", "reused_folds")
 _PROFILE = ("rows", "places", "first", "last")
 _UNCOUNTED = ("run", "effort")
@@ -163,8 +165,8 @@ def _data_facts(run: RunFact) -> dict[str, Any]:
 
 
 def _parameter_facts(run: RunFact) -> dict[str, Any]:
-    """All but where the inputs were, as equal bytes are equal data, and whether pictures were drawn."""
-    roles = {"pictures", *(edge.role for edge in run.inputs)}
+    """All but where the inputs were (equal bytes are equal data), the pictures, and which sweep it belongs to."""
+    roles = {"pictures", *OF_SWEEP, *(edge.role for edge in run.inputs)}
     given = {name: value for name, value in run.parameters.items() if name not in roles}
     return dict(leaves(given)) if given else {}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from chapkit_flows.refs import ArtifactRef
 from chapkit_flows.resources import Resources
 from chapkit_flows.testing.facts import make_training, record_run
 from chapkit_flows.upkeep import bulk
+from chapkit_flows.upkeep.annotations import add_note
 
 MODELS = "kind = 'training_workspace'"
 
@@ -81,6 +83,26 @@ class BulkContract:
             assert expected == [(item.action, item.key, item.author) for item in said]
             kept = resources.store.read_manifest(f"annotations/{one}")
             assert {"subject_id": one, "said": [item.to_dict() for item in said]} == kept
+
+    def test_note_that_is_written_meanwhile(self, resources: Resources, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Of a bulk tag and a note on the same thing, written at once, both are kept beside the objects."""
+        (model,) = record_models(resources, 1)
+        write = Store.write_manifest
+        with ThreadPoolExecutor(1) as pool:
+            notes: list[Future[object]] = []
+
+            def let_note_in(store: Store, name: str, document: dict[str, object]) -> None:
+                if not notes:
+                    notes.append(pool.submit(add_note, resources, model.id, "after the floods", by="bo"))
+                    wait(notes, timeout=0.5)  # it waits for the tag; if it did not, it would be through by then
+                write(store, name, document)
+
+            monkeypatch.setattr(Store, "write_manifest", let_note_in)
+            assert [step.changed for step in tag_all(resources)] == [1]
+        said = history(resources.database, model.id)
+        assert {"A", "after the floods"} == {item.text for item in said}
+        kept = resources.store.read_manifest(f"annotations/{model.id}")
+        assert [item.to_dict() for item in said] == kept["said"]
 
     def test_tags_runs(self, resources: Resources) -> None:
         """Runs are tagged over a filter as artifacts are."""

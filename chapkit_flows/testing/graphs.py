@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from chapkit_flows.errors import InvalidId
+from chapkit_flows.lineage import search
 from chapkit_flows.lineage.engine import Database
 from chapkit_flows.lineage.facts import Cursor, Edge, Newer, RunFact
 from chapkit_flows.lineage.graph import lineage
 from chapkit_flows.lineage.levels import hierarchy
+from chapkit_flows.lineage.search import search_artifacts, search_runs
 from chapkit_flows.lineage.staleness import stale_reasons
 from chapkit_flows.testing.facts import (
     count_statements,
@@ -169,6 +171,26 @@ class StalenessContract:
         reasons = stale_reasons(database, [prediction.output("prediction").id])
         uris = [reason.uri for reason in reasons[prediction.output("prediction").id]]
         assert sorted(uris, key=len) == [URI, "s3://bucket/historic.csv"]
+
+    @pytest.mark.parametrize("tried", [1, 2, 500])
+    def test_found_by_a_filter(self, database: Database, monkeypatch: pytest.MonkeyPatch, tried: int) -> None:
+        """A search finds what is stale, or what is not, beside other conditions, in pages, newest first."""
+        monkeypatch.setattr(search, "TRIED", tried)
+        old = record_reading(database, URI, "old")
+        prediction = record_on(database, old)
+        new = record_reading(database, URI, "new")
+        made = [prediction.output("prediction").id, old.output("model").id, old.inputs[0].artifact.id]
+        stale = sorted(made, reverse=True)
+        assert stale == [one.id for one in search_artifacts(database, "stale")]
+        assert made[1:2] == [one.id for one in search_artifacts(database, "kind = 'training_workspace' and stale")]
+        assert stale[1:] == [one.id for one in search_artifacts(database, "stale", before=stale[0])]
+        assert stale[:2] == [one.id for one in search_artifacts(database, "stale", limit=2)]
+        (historic,) = [edge.artifact.id for edge in prediction.inputs if edge.role == "historic"]
+        current = {new.output("model").id, new.inputs[0].artifact.id, historic}
+        assert current == {one.id for one in search_artifacts(database, "not stale")}
+        assert {prediction.id, old.id} == {one.id for one in search_runs(database, "stale")}
+        assert [new.id] == [one.id for one in search_runs(database, "(not stale) and flow = 'train'")]
+        assert search_runs(database, "stale and not stale") == []
 
     def test_statements_of_many_runs(self, database: Database) -> None:
         """As many statements tell it of many things as of few."""

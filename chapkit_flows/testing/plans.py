@@ -47,6 +47,7 @@ WORKS: dict[str, Work] = {
     "runs of a flow": lambda database, run: query.list_runs(database, flow="train"),
     "artifacts of a kind": lambda database, run: query.list_artifacts(database, kind="prediction"),
     "artifacts of a model": lambda database, run: query.list_artifacts(database, model="rain", kind="dataset"),
+    "stale artifacts": lambda database, run: search_artifacts(database, "stale and kind = 'prediction'", before=run.id),
     "artifacts by digest": lambda database, run: query.list_artifacts(database, digest="sha256:0"),
     "last metric": lambda database, run: query.last_metric(database, "rain", "crps"),
     "latest training": lambda database, run: query.latest_training(database, "rain"),

@@ -263,6 +263,37 @@ class SearchContract:
         wrong = {where: names for where, names in found.items() if names != ARTIFACT_FILTERS[where]}
         assert wrong == {}, wrong
 
+    @pytest.mark.parametrize("few", [FEW, 0], ids=["by index", "row by row"])
+    def test_artifacts_by_what_was_measured_of_them(
+        self, database: Database, monkeypatch: pytest.MonkeyPatch, few: int
+    ) -> None:
+        """A prediction is found by its own scores, of whatever run; the runs that scored it by theirs alone."""
+        monkeypatch.setattr(search, "FEW", few)
+        ids = record_story(database)
+        forecast = query.get_artifact(database, ids["prediction"])
+        for crps in (4.5, 9.0):
+            scored = Outcome(
+                status="completed",
+                inputs=(Edge(role="prediction", artifact=forecast),),
+                metrics={"mae": crps},
+                artifact_metrics={forecast.id: {"crps": crps}},
+            )
+            last = record_run(database, scored, flow="score")
+        found = {
+            where: [one.id for one in search_artifacts(database, where)]
+            for where in ("metric.crps < 5", "metric.crps = 9", "metric.crps < 4", "metric.crps > 12", "metric.mae > 0")
+        }
+        expected = {
+            "metric.crps < 5": [forecast.id],
+            "metric.crps = 9": [forecast.id],
+            "metric.crps < 4": [],
+            "metric.crps > 12": [ids["model"]],
+            "metric.mae > 0": [],
+        }
+        assert expected == found, found
+        assert [last.id] == [run.id for run in search_runs(database, "metric.mae = 9")]
+        assert search_runs(database, "metric.crps < 10") == []
+
     def test_one_by_id(self, database: Database) -> None:
         """A run or an artifact is found by its id in either case."""
         ids = record_story(database)

@@ -11,11 +11,12 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
-from chapkit_flows.artifacts.codecs import FolderCodec
+from chapkit_flows.artifacts.codecs import is_folder
 from chapkit_flows.artifacts.store import Store
 from chapkit_flows.artifacts.trees import list_tree
 from chapkit_flows.artifacts.watching import watch, watched_pool
 from chapkit_flows.errors import BackupNotFound, DigestMismatch, ObjectMissing
+from chapkit_flows.experiments import EXPERIMENTS
 from chapkit_flows.lineage.configs import MANIFESTS
 from chapkit_flows.lineage.dump import dump, load_dump
 from chapkit_flows.refs import new_id, now
@@ -26,7 +27,7 @@ from chapkit_flows.upkeep.trash import FOLDER
 
 FORMAT = 1
 _THREADS = 4
-_COPIED = ("artifacts", "runs", MANIFESTS, REGISTRY, FOLDER, ANNOTATIONS)
+_COPIED = ("artifacts", "runs", MANIFESTS, REGISTRY, EXPERIMENTS, FOLDER, ANNOTATIONS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,8 +189,8 @@ class _Copier:
 
     def copy_objects(self, wanted: Mapping[str, str]) -> None:
         """Copy objects, and the files of folders before the lists that name them."""
-        folders = [digest for digest, codec in wanted.items() if codec == FolderCodec.name]
-        plain = {digest for digest, codec in wanted.items() if codec != FolderCodec.name}
+        folders = [digest for digest, codec in wanted.items() if is_folder(codec)]
+        plain = {digest for digest, codec in wanted.items() if not is_folder(codec)}
         for folder in folders:
             try:
                 plain.update(entry.digest for entry in list_tree(self.source, folder))

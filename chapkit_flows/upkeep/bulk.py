@@ -16,8 +16,8 @@ from sqlalchemy.orm import Session
 from chapkit_flows.lineage.annotations import change_tags, check_keys, histories, load_tags
 from chapkit_flows.lineage.engine import Database
 from chapkit_flows.lineage.facts import RunFact
-from chapkit_flows.lineage.graph import End
 from chapkit_flows.lineage.search import search_artifacts, search_runs
+from chapkit_flows.lineage.walks import End
 from chapkit_flows.refs import ArtifactRef
 from chapkit_flows.resources import Resources
 from chapkit_flows.upkeep.annotations import write_history

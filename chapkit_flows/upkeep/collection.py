@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from chapkit_flows.artifacts.backends import RENEW_SECONDS
-from chapkit_flows.artifacts.codecs import FolderCodec
+from chapkit_flows.artifacts.codecs import is_folder
 from chapkit_flows.artifacts.store import Store
 from chapkit_flows.artifacts.trees import TreeEntry, list_tree
 from chapkit_flows.errors import DigestMismatch, ObjectMissing, UpkeepError
@@ -158,7 +158,7 @@ def mark(resources: Resources, *, deleted_before: datetime) -> set[bytes]:
     marked: set[bytes] = set()
     folders: set[bytes] = set()
     for digest, codec in live_objects(resources.database, deleted_before=deleted_before):
-        (folders if codec == FolderCodec.name else marked).add(bytes.fromhex(digest[7:]))
+        (folders if is_folder(codec) else marked).add(bytes.fromhex(digest[7:]))
     for folder in folders:
         marked.update(bytes.fromhex(entry.digest[7:]) for entry in _files(resources.store, f"sha256:{folder.hex()}"))
     marked |= folders
@@ -202,7 +202,7 @@ def _explain_artifact(artifact: ArtifactRef, deletion: Deletion | None, deleted_
 
 def _folders_with(resources: Resources, digest: str, deleted_before: datetime) -> Iterator[tuple[ArtifactRef, str]]:
     for artifact in scan_artifacts(resources.database):
-        if artifact.codec != FolderCodec.name:
+        if not is_folder(artifact.codec):
             continue
         deletion = in_trash(resources.database, {artifact.id}).get(artifact.id)
         if deletion is None or deletion.deleted_at > deleted_before:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
-from chapkit_flows.artifacts.codecs import FolderCodec
+from chapkit_flows.artifacts.codecs import is_folder
 from chapkit_flows.artifacts.store import object_path
 from chapkit_flows.artifacts.trees import list_tree
 from chapkit_flows.errors import ArtifactError, DigestMismatch, ObjectMissing
@@ -79,7 +79,7 @@ def _check_page(resources: Resources, page: list[ArtifactRef], scope: Scope, see
 
 
 def _check_artifact(resources: Resources, artifact: ArtifactRef, scope: Scope, seen: set[str]) -> Iterator[Diagnostic]:
-    if artifact.codec == FolderCodec.name:
+    if is_folder(artifact.codec):
         yield from _check_folder(resources, artifact, scope, seen)
     else:
         yield from _check_object(resources, artifact.digest, artifact.size, scope, artifact.id)

@@ -10,11 +10,19 @@ from typing import Any
 
 from chapkit_flows.artifacts.manifests import artifact_from_manifest
 from chapkit_flows.errors import ArtifactError, ArtifactNotFound, DigestMismatch, InvalidId, LineageError, ObjectMissing
+from chapkit_flows.experiments import EXPERIMENTS
 from chapkit_flows.lineage.annotations import restore_annotations
 from chapkit_flows.lineage.assignments import Assignment, ModelVersion, assignment_from_dict, version_from_dict
 from chapkit_flows.lineage.configs import MANIFESTS, restore_entries
 from chapkit_flows.lineage.deletions import record_deletions
 from chapkit_flows.lineage.engine import Database
+from chapkit_flows.lineage.experiments import (
+    Experiment,
+    Trial,
+    experiment_from_dict,
+    restore_experiments,
+    trial_from_dict,
+)
 from chapkit_flows.lineage.facts import (
     Deletion,
     RunFact,
@@ -23,7 +31,7 @@ from chapkit_flows.lineage.facts import (
     entry_from_dict,
     run_from_dict,
 )
-from chapkit_flows.lineage.query import consumers, find_dataset, get_artifact
+from chapkit_flows.lineage.query import consumers, find_dataset, get_artifact, get_run
 from chapkit_flows.lineage.record import restore_runs
 from chapkit_flows.lineage.registry import restore_registry
 from chapkit_flows.refs import Diagnostic
@@ -46,6 +54,7 @@ class Rebuilt:
         annotations: Tags and notes that it did not have.
         configs: Entries of the history of named configs that it did not have.
         registrations: Model versions, and changes of aliases, that it did not have.
+        experiments: Experiments, and runs in them, that it did not have.
         findings: Manifests that cannot be read.
     """
 
@@ -54,12 +63,13 @@ class Rebuilt:
     annotations: int
     configs: int
     registrations: int
+    experiments: int
     findings: tuple[Diagnostic, ...]
 
 
 def rebuild(resources: Resources) -> Rebuilt:
-    """Record every run, artifact, config and code version, deletion, tag, note and model version that the store has
-    a manifest of.
+    """Record every run, artifact, config and code version, deletion, tag, note, model version and experiment that the
+    store has a manifest of.
 
     What the database has already stays as it is, so that an interrupted rebuild can be run again. Runs that had not
     ended when the database was lost have no manifest.
@@ -85,12 +95,14 @@ def rebuild(resources: Resources) -> Rebuilt:
     for documents in _read_pages(resources, ANNOTATIONS, findings):
         annotations += sum(_restore_annotations(resources, name, document, findings) for name, document in documents)
     registrations = _restore_registry(resources, findings)
+    experiments = _restore_experiments(resources, findings)
     return Rebuilt(
         runs=runs,
         deletions=deletions,
         annotations=annotations,
         configs=configs,
         registrations=registrations,
+        experiments=experiments,
         findings=tuple(findings),
     )
 
@@ -114,6 +126,24 @@ def _restore_registry(resources: Resources, findings: list[Diagnostic]) -> int:
             if change:
                 changes.append((change, version.id if version else None))
     return restore_registry(resources.database, list(versions.values()), changes)
+
+
+def _restore_experiments(resources: Resources, findings: list[Diagnostic]) -> int:
+    experiments: dict[str, Experiment] = {}
+    trials: list[Trial] = []
+    for documents in _read_pages(resources, EXPERIMENTS, findings):
+        for name, document in documents:
+            try:
+                experiment = experiment_from_dict(document["experiment"])
+                trial = document["trial"] and trial_from_dict(document["trial"])
+                if trial:
+                    get_run(resources.database, trial.run_id)
+            except (LineageError, KeyError, TypeError) as error:
+                findings.append(_unreadable(name, error))
+                continue
+            experiments[experiment.id] = experiment
+            trials += [trial] if trial else []
+    return restore_experiments(resources.database, list(experiments.values()), trials)
 
 
 def _restore_configs(

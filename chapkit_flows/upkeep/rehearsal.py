@@ -59,7 +59,8 @@ def rehearse(resources: Resources, folder: Path) -> tuple[Act, ...]:
         found = rebuild(Resources(store=store, database=rebuilt))
         detail = (
             f"{found.runs} runs, {found.deletions} deletions, {found.annotations} tags and notes, {found.configs} "
-            f"entries of configs, {found.registrations} of the registry from manifests"
+            f"entries of configs, {found.registrations} of the registry, {found.experiments} of experiments from "
+            "manifests"
         )
         acts.append(Act(name="rebuild", passed=not found.findings, detail=detail))
         acts.append(_compare(_without_running(original), _rows(dump(rebuilt))))

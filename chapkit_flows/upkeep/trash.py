@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-from chapkit_flows.artifacts.codecs import FolderCodec
+from chapkit_flows.artifacts.codecs import is_folder
 from chapkit_flows.artifacts.store import Store
 from chapkit_flows.artifacts.trees import list_tree
 from chapkit_flows.errors import UpkeepError
@@ -116,6 +116,6 @@ def _hold(store: Store, artifact: ArtifactRef, deletion: Deletion) -> bool:
     """Whether the bytes are there and a sweep will leave them; of a folder whose bytes were given up, each file."""
     if not store.renew(artifact.digest):
         return False
-    if deletion.swept_at is None or artifact.codec != FolderCodec.name:
+    if deletion.swept_at is None or not is_folder(artifact.codec):
         return True
     return all(store.renew(entry.digest) for entry in list_tree(store, artifact.digest))

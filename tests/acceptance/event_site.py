@@ -90,7 +90,7 @@ def event_site(folder: Path) -> Iterator[EventSite]:
         )
     try:
         with connect(environment["PREFECT_API_URL"]) as api:
-            _wait_until_healthy(api, server)
+            wait_until_healthy(api, server)
             site = EventSite(
                 api=api,
                 folder=project,
@@ -107,7 +107,8 @@ def event_site(folder: Path) -> Iterator[EventSite]:
         stop(server)
 
 
-def _wait_until_healthy(api: httpx.Client, server: subprocess.Popen[bytes]) -> None:
+def wait_until_healthy(api: httpx.Client, server: subprocess.Popen[bytes]) -> None:
+    """Return once a Prefect server answers."""
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and server.poll() is None:
         try:

@@ -22,6 +22,7 @@ from chapkit_flows.lineage.graph import lineage
 from chapkit_flows.lineage.query import get_artifact, get_run
 
 TRAIN, PREDICT, RETRAIN = "dengue-train/train", "dengue-predict/predict", "dengue-retrain/retrain"
+BACKTEST = "dengue-backtest/backtest"
 SAVED = "dengue-config/long-memory"
 
 
@@ -56,19 +57,19 @@ def predicted(site: Site, trained: dict[str, Finished]) -> Finished:
     return _finish(site, site.create_run(PREDICT, {"model": trained["slug"].fact.output("model").id}))
 
 
-@pytest.mark.parametrize("name", [TRAIN, PREDICT, RETRAIN])
+@pytest.mark.parametrize("name", [TRAIN, PREDICT, RETRAIN, BACKTEST])
 def test_deployed_without_questions(site: Site, name: str) -> None:
     """Each deployment is there, and one on the work pool."""
     assert "forecasts" == site.read(f"/deployments/name/{name}")["work_pool_name"]
 
 
 def test_deploying_again_adds_nothing(site: Site) -> None:
-    """The second `prefect deploy --all` succeeds like the first and leaves three deployments and one schedule."""
+    """The second `prefect deploy --all` succeeds like the first and leaves four deployments and one schedule."""
     found = site.api.post("/deployments/filter", json={}).raise_for_status().json()
     ours = {deployment["name"]: deployment for deployment in found if "dengue" in deployment["tags"]}
-    assert {"train", "predict", "retrain"} == set(ours)
+    assert {"train", "predict", "retrain", "backtest"} == set(ours)
     schedules = {name: deployment["schedules"] for name, deployment in ours.items()}
-    assert [] == schedules["train"] == schedules["predict"]
+    assert [] == schedules["train"] == schedules["predict"] == schedules["backtest"]
     (weekly,) = schedules["retrain"]
     assert ("0 6 * * 1", "UTC", False) == (
         weekly["schedule"]["cron"],
@@ -78,7 +79,7 @@ def test_deploying_again_adds_nothing(site: Site) -> None:
     assert all("train" in printed and "predict" in printed for printed in site.deployments)
 
 
-@pytest.mark.parametrize("name", [TRAIN, RETRAIN])
+@pytest.mark.parametrize("name", [TRAIN, RETRAIN, BACKTEST])
 def test_run_form_offers_saved_configs(site: Site, name: str) -> None:
     """The config parameter is typed as the model's own block type, from which the UI makes its drop-down."""
     schema = site.read(f"/deployments/name/{name}")["parameter_openapi_schema"]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import kill_points
 import pytest
+from killed_works import STORE
 
 from chapkit_flows.artifacts.store import Store, open_store
 from chapkit_flows.artifacts.trees import get_tree, put_tree
@@ -45,7 +46,7 @@ def assert_same_folder(store: Store, source: Path, target: Path) -> None:
     assert files == {path.relative_to(target): path.read_bytes() for path in target.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize(("work", "least"), [("put", 20), ("tree", 40), ("value", 30), ("replaced", 8)])
+@pytest.mark.parametrize(("work", "least"), STORE.items())
 def test_killed_at_every_step(tmp_path: Path, work: str, least: int) -> None:
     """Whenever the writer dies, what is in the store is whole, and the same work done again completes."""
     make_source(tmp_path)

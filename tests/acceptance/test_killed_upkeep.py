@@ -10,34 +10,24 @@ from pathlib import Path
 
 import pytest
 import upkeep_kill_points as points
+from killed_works import UPKEEP
 from upkeep_kill_points import World
 
 from chapkit_flows import Resources
 from chapkit_flows.artifacts.store import open_store
 from chapkit_flows.errors import NotEmpty
-from chapkit_flows.lineage.annotations import history
+from chapkit_flows.lineage.annotations import history, load_tags
+from chapkit_flows.lineage.configs import config_history, list_heads
 from chapkit_flows.lineage.deletions import find_deletion
 from chapkit_flows.lineage.dump import dump
 from chapkit_flows.lineage.query import list_artifacts, list_runs
 from chapkit_flows.lineage.registry import assignments, scan_versions
+from chapkit_flows.testing.facts import make_config
 from chapkit_flows.upkeep import backups
 from chapkit_flows.upkeep.recovery import rebuild
 
 
-@pytest.mark.parametrize(
-    ("work", "least"),
-    [
-        ("delete", 20),
-        ("delete_many", 20),
-        ("tag_many", 20),
-        ("bring_back", 5),
-        ("crown", 10),
-        ("gc", 20),
-        ("backup", 20),
-        ("restore", 20),
-        ("recover", 2),
-    ],
-)
+@pytest.mark.parametrize(("work", "least"), UPKEEP.items())
 def test_killed_at_every_step(tmp_path: Path, work: str, least: int) -> None:
     """Whenever the process dies, no artifact lacks bytes that it should have, and the work done again completes."""
     done = subprocess.run(
@@ -51,6 +41,7 @@ def test_killed_at_every_step(tmp_path: Path, work: str, least: int) -> None:
     for point, _ in endings:
         world = World.make(tmp_path / point)
         assert [] == world.faults(), point
+        assert_all_is_kept(world, point)
         try:
             points.WORKS[work](world)
         except NotEmpty:
@@ -58,6 +49,25 @@ def test_killed_at_every_step(tmp_path: Path, work: str, least: int) -> None:
         assert [] == world.faults(), point
         CHECKS[work](world)
         world.resources.database.close()
+
+
+def assert_all_is_kept(world: World, point: str) -> None:
+    """Whatever the rows say of runs, artifacts and configs a rebuild would find beside the objects."""
+    database, store = world.resources.database, world.resources.store
+    kept = {name: store.read_manifest(name) for name in store.manifest_names()}
+    for thing in (*list_runs(database), *list_artifacts(database)):
+        document = kept.get(f"annotations/{thing.id}", {"said": []})
+        assert all(said.to_dict() in document["said"] for said in history(database, thing.id)), point
+    entries = [entry for head in list_heads(database) for entry in config_history(database, "rain-config", "weekly")]
+    assert {f"configs/{entry.id}" for entry in entries} <= kept.keys(), point
+
+
+def is_said(world: World) -> None:
+    newest = list_runs(world.resources.database)[0]
+    assert {newest.id: {"site": "A"}} == load_tags(world.resources.database, [newest.id])
+    assert {"after the floods"} == {said.text for said in history(world.resources.database, newest.output("model").id)}
+    assert [make_config(n_lags=5).digest] == [head.entry.digest for head in list_heads(world.resources.database)]
+    assert_all_is_kept(world, "at the end")
 
 
 def is_deleted(world: World) -> None:
@@ -122,6 +132,7 @@ CHECKS = {
     "delete": is_deleted,
     "delete_many": is_deleted,
     "tag_many": is_tagged,
+    "say": is_said,
     "bring_back": is_back,
     "crown": is_champion,
     "gc": is_collected,

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -17,8 +18,8 @@ from uuid import uuid4
 
 import pytest
 from event_site import EventSite, alive, event_site, labels
-from server_api import eventually
-from sites import ROOT
+from server_api import eventually, stop
+from sites import ROOT, script
 
 from chapkit_flows.data.samples import SampleSpec, make_sample, write_sample
 from chapkit_flows.errors import RunNotFound
@@ -40,6 +41,7 @@ CHANGES = {
     "within: 540": "within: 45",
     "within: 691200": "within: 10",
 }
+CASES = ("load", "fit", "commands", "store", "served")
 CANCELLING = {"type": "CANCELLING", "name": "Cancelling"}
 
 
@@ -133,7 +135,18 @@ def _begin(site: EventSite, tables: dict[str, Path], marks: Path, case: str) -> 
         os.mkfifo(data)
     parameters = {"config": {"step": step, "marks": str(marks)}, "data": str(data)}
     names = {"commands": "slow-commands-train/commands", "doomed": "slow-train/doomed"}
+    names["served"] = "slow-commands-train/served"
     return site.create_run(names.get(case, "slow-train/train"), parameters)
+
+
+def _process_of(site: EventSite, flow_run_id: str) -> int:
+    """The process that a worker has started for a run."""
+    pid: str = eventually(lambda: site.read(f"/flow_runs/{flow_run_id}")["infrastructure_pid"], bool)
+    return int(pid.rpartition(":")[2])
+
+
+def _parent(process: int) -> int:
+    return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def _cancel(site: EventSite, flow_run_id: str) -> None:
@@ -143,20 +156,35 @@ def _cancel(site: EventSite, flow_run_id: str) -> None:
 
 
 @pytest.fixture(scope="module")
+def served(site: EventSite) -> Iterator[None]:
+    """A process that serves the model of commands, without a worker."""
+    with (site.log.with_name("serve.log")).open("wb") as sink:
+        process = subprocess.Popen(
+            [script("python"), "model.py"], cwd=site.folder, env=site.environment, stdout=sink, stderr=sink
+        )
+    try:
+        assert site.has_deployment("slow-commands-train/served", while_running=process)
+        yield
+    finally:
+        stop(process)
+
+
+@pytest.fixture(scope="module")
 def cancelled(
-    site: EventSite, worker: None, tables: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+    site: EventSite, worker: None, served: None, tables: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, dict[str, Any]]:
     """A run cancelled at each step: what there was, and how long it took; all at once, for they mostly wait."""
     found: dict[str, dict[str, Any]] = {}
-    for case in ("load", "fit", "commands", "store"):
+    for case in CASES:
         marks = tmp_path_factory.mktemp(case)
         found[case] = {"marks": marks, "flow_run_id": _begin(site, tables, marks, case)}
     for case, run in found.items():
         if case == "load":
             eventually(lambda run=run: _status(site, run["flow_run_id"]), lambda status: status == "running")
-        names = {"load": [], "commands": ["fit", "child"]}.get(case, [case])
+        names = {"load": [], "commands": ["fit", "child"], "served": ["fit", "child"]}.get(case, [case])
         run["pids"] = [_stands_still(run["marks"], name) for name in names]
-        run["pids"].append(int(site.read(f"/flow_runs/{run['flow_run_id']}")["infrastructure_pid"].rpartition(":")[2]))
+        # Under `.serve()` the server does not know the process of the run: it is the one that started the command.
+        run["pids"].append(_parent(run["pids"][0]) if case == "served" else _process_of(site, run["flow_run_id"]))
         _cancel(site, run["flow_run_id"])
         began = time.monotonic()
         eventually(lambda run=run: [alive(pid) for pid in run["pids"]], lambda states: not any(states))
@@ -178,18 +206,20 @@ def _run(site: EventSite, flow_run_id: str) -> RunFact:
     return get_run(site.resources.database, flow_run_id)
 
 
-@pytest.mark.parametrize("case", ["load", "fit", "commands", "store"])
+@pytest.mark.parametrize("case", CASES)
 def test_cancelled_run_ends_at_once(site: EventSite, cancelled: dict[str, dict[str, Any]], case: str) -> None:
     """Cancelled at any step, a run ends before Prefect has to kill it; both Prefect and lineage call it cancelled."""
     run = cancelled[case]
     assert ("CANCELLED", "cancelled") == (run["state"]["type"], _run(site, run["flow_run_id"]).status)
-    print(case, run["seconds"], run["pids"])
     assert run["seconds"] < 25, site.logs(run["flow_run_id"])
 
 
-def test_cancelled_command_keeps_its_workspace(site: EventSite, cancelled: dict[str, dict[str, Any]]) -> None:
-    """What a cancelled command left is kept, as a failed artifact."""
-    (left,) = _run(site, cancelled["commands"]["flow_run_id"]).outputs
+@pytest.mark.parametrize("case", ["commands", "served"])
+def test_cancelled_command_keeps_its_workspace(
+    site: EventSite, cancelled: dict[str, dict[str, Any]], case: str
+) -> None:
+    """What a cancelled command left is kept, as a failed artifact, whether a worker ran it or `.serve()`."""
+    (left,) = _run(site, cancelled[case]["flow_run_id"]).outputs
     assert ("failed_workspace", "failed") == (left.role, left.artifact.status)
 
 

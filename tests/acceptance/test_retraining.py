@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import uuid
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 from command_line import write_tables
-from server_api import connect, stop
+from server_api import connect, eventually, stop
 from sites import Site, run_program, script
 
 from chapkit_flows.lineage.facts import RunFact
@@ -78,6 +79,8 @@ def unattended(server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     deploy = ("chapkit-flows", "deploy", "my_model.py:unattended", "--pool", pool, "--apply", "--schedule", "0 6 * * 1")
     printed = run(*deploy, "--data", "data/training.csv")
     assert f"prefect worker start --pool {pool}" in printed
+    deploy = deploy[:-2]
+    printed += run(*deploy, "--flow", "train", "--data", "data/training.csv")
     printed += run(*deploy, "--flow", "predict", "--historic", "data/historic.csv", "--future", "data/future.csv")
     with (folder / "worker.log").open("wb") as sink, connect(server) as api:
         worker = subprocess.Popen(
@@ -127,13 +130,31 @@ def test_retrains_unattended(unattended: Unattended) -> None:
     assert first.inputs[0].artifact.id == fifth.inputs[0].artifact.id
 
 
+def _start_two(unattended: Unattended, seconds: float) -> tuple[str, str]:
+    """Start a training that takes so long, and meanwhile, by another deployment, a second one."""
+    site, config = unattended.site, {"config": {"seconds": seconds}}
+    first = site.create_run("unattended-train/unattended-train", config)
+    eventually(lambda: site.read(f"/flow_runs/{first}")["state_name"], "Running".__eq__)
+    second = site.create_run("unattended-retrain/unattended-retrain", config if seconds < 60 else {})
+    waits = eventually(lambda: site.read(f"/flow_runs/{second}")["state_name"], "AwaitingConcurrencySlot".__eq__)
+    assert ("AwaitingConcurrencySlot", "Running") == (waits, site.read(f"/flow_runs/{first}")["state_name"])
+    return first, second
+
+
 def test_one_training_at_a_time(unattended: Unattended) -> None:
-    """Of two runs that are started at once the second waits for the first, and then finds nothing new."""
-    config = {"config": {"seconds": 5.0}}
-    started = [unattended.site.create_run("unattended-retrain/unattended-retrain", config) for _ in range(2)]
-    ended = sorted((unattended.wait(one) for one in started), key=lambda pair: pair[1].started_at)
+    """Of two deployments of one model that are started at once the second waits, and then finds nothing new."""
+    ended = [unattended.wait(one) for one in _start_two(unattended, 8.0)]
     assert ["Completed", "NothingNew"] == [state["name"] for state, _ in ended]
     (_, first), (_, second) = ended
     assert isinstance(first.finished_at, datetime)
-    assert first.metrics["fit_seconds"] >= 5.0
+    assert first.metrics["fit_seconds"] >= 8.0
     assert first.finished_at <= second.started_at
+
+
+def test_killed_training_lets_the_next_through(unattended: Unattended) -> None:
+    """A training whose process is killed frees the limit of its model, and the one that waits for it runs."""
+    first, second = _start_two(unattended, 600.0)
+    pid = unattended.site.read(f"/flow_runs/{first}")["infrastructure_pid"].rpartition(":")[2]
+    os.kill(int(pid), signal.SIGKILL)
+    (crashed, _), (ended, run) = (unattended.wait(one) for one in (first, second))
+    assert ("CRASHED", "COMPLETED", "completed") == (crashed["type"], ended["type"], run.status)

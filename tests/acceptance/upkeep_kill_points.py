@@ -24,13 +24,15 @@ from worlds import World
 
 from chapkit_flows.artifacts.store import open_store
 from chapkit_flows.errors import PromotionConflict
+from chapkit_flows.flows.config_history import record_config
 from chapkit_flows.lineage.assignments import Decision
 from chapkit_flows.lineage.deletions import record_deletions
-from chapkit_flows.lineage.facts import Deletion
+from chapkit_flows.lineage.facts import Deletion, NewEntry
 from chapkit_flows.lineage.query import list_artifacts, list_runs
 from chapkit_flows.refs import new_id, now
 from chapkit_flows.registry import promote, register
-from chapkit_flows.upkeep import backups, bulk, trash
+from chapkit_flows.testing.facts import make_config
+from chapkit_flows.upkeep import annotations, backups, bulk, trash
 from chapkit_flows.upkeep.collection import Policy, collect
 from chapkit_flows.upkeep.recovery import rebuild
 
@@ -66,6 +68,14 @@ def tag_many(world: World) -> None:
     """Tag what has no such tag, in batches of two."""
     batches = bulk.find_artifacts(world.resources.database, "not tag.site = 'A'", size=2)
     list(bulk.tag(world.resources, batches, {"site": "A"}, by="ana"))
+
+
+def say(world: World) -> None:
+    """Tag a run, write a note on its model, and apply a config."""
+    newest = list_runs(world.resources.database)[0]
+    annotations.set_tags(world.resources, newest.id, {"site": "A"}, by="ana")
+    annotations.add_note(world.resources, newest.output("model").id, "after the floods", by="ana")
+    record_config(world.resources, make_config(n_lags=5), NewEntry(origin="apply", author="ana"))
 
 
 def bring_back(world: World) -> None:
@@ -114,7 +124,8 @@ def crown(world: World) -> None:
 
 
 WORKS: dict[str, Callable[[World], None]] = {
-    work.__name__: work for work in (delete, delete_many, tag_many, bring_back, crown, gc, backup, restore, recover)
+    work.__name__: work
+    for work in (delete, delete_many, tag_many, say, bring_back, crown, gc, backup, restore, recover)
 }
 
 

@@ -38,6 +38,7 @@ LATE_IMPORTS = {
     "chapkit_flows/evaluation/drift.py": "scipy takes a quarter of a second that a training must not pay",
     "chapkit_flows/evaluation/metrics.py": "scipy takes a quarter of a second that a training must not pay",
     "chapkit_flows/flows/runners.py": "Dask and Ray are optional extras",
+    "chapkit_flows/flows/searches.py": "Optuna is an optional extra",
     "chapkit_flows/lineage/engine.py": "Alembic is needed once in the life of a database",
 }
 

@@ -128,7 +128,7 @@ def test_plan_tells_edits_here_from_edits_there(site: Site, cli: CommandLine) ->
     ]
     site.edit("weekly", n_lags=5)
     told = cli("blocks", "plan", site.blocks).out
-    assert f"drifted    {site.slug}/weekly  {site.file}:2  (edited on the server and in the file since it" in told
+    assert f"drifted    {site.slug}/weekly   {site.file}:2  (edited on the server and in the file since it" in told
     assert "           n_lags: 5 -> 4\n" in told
     assert f"drifted    {site.slug}/monthly  {site.file}:9  (edited on the server since it was applied)\n" in told
     assert "0 to create, 0 to update, 2 drifted, 0 unchanged, 1 on the server only." in told

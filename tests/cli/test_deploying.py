@@ -193,6 +193,15 @@ def test_schedule_without_slug_gets_one(tmp_path: Path) -> None:
     assert [{"slug": "a", "cron": "0 2 * * *", "timezone": "UTC"}] == _entries(tmp_path)["a"]["schedules"]
 
 
+def test_deploys_a_backtest(site: Path, pool: str, cli: CommandLine) -> None:
+    """A backtest can be deployed: it takes a config and data as a training does, and many may run at once."""
+    ended = cli("deploy", "small.py:mean", "--flow", "backtest", "--data", "data.csv", "--pool", pool)
+    assert 0 == ended.code, ended.err
+    entry = _entries(site)["mean-backtest"]
+    assert ("small.py:mean.backtest", {"config": {}, "data": "data.csv"}) == (entry["entrypoint"], entry["parameters"])
+    assert "concurrency_limit" not in entry
+
+
 REFUSED: dict[str, tuple[list[str], str]] = {
     "cron that never fires": (["--schedule", "0 0 30 2 *", "--data", "d"], "never fires"),
     "no cron": (["--schedule", "every monday", "--data", "d"], "Invalid cron string"),
@@ -254,7 +263,7 @@ def test_refuses_file(site: Path, cli: CommandLine, content: bytes, says: str) -
 
 
 def test_applies(site: Path, pool: str, server: str, cli: CommandLine) -> None:
-    """With --apply the deployment is on the server, with its schedule and the limit of one run at a time."""
+    """With --apply a deployment has its schedule and the limit of its model, which Prefect's own command leaves."""
     options = ("--schedule", "0 6 * * 1", "--data", "data.csv", "--pool", pool, "--name", pool)
     ended = cli("deploy", "small.py:mean", *options, "--apply")
     assert 0 == ended.code, ended.err
@@ -262,13 +271,15 @@ def test_applies(site: Path, pool: str, server: str, cli: CommandLine) -> None:
         api.get("/block_types/slug/deployed-config").raise_for_status()
         made = api.get(f"/deployments/name/mean-retrain/{pool}").raise_for_status().json()
         again = cli("deploy", "small.py:mean", *options, "--apply", "--json").json
+        bare = subprocess.run([sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"], check=False)
+        assert 0 == bare.returncode
         twice = api.get(f"/deployments/name/mean-retrain/{pool}").raise_for_status().json()
         api.delete(f"/deployments/{made['id']}").raise_for_status()
     assert (pool, "0 6 * * 1") == (made["work_pool_name"], made["schedules"][0]["schedule"]["cron"])
-    assert (1, "ENQUEUE") == (
-        made["global_concurrency_limit"]["limit"],
-        made["concurrency_options"]["collision_strategy"],
-    )
+    for one in (made, twice):
+        limit = one["global_concurrency_limit"]
+        assert ("chapkit-train-mean", 1) == (limit["name"], limit["limit"])
+        assert "ENQUEUE" == one["concurrency_options"]["collision_strategy"]
     assert (True, 1) == (again["deployed"], len(twice["schedules"]))
 
 

@@ -188,3 +188,34 @@ def test_finds_database_of_a_newer_version(server: str, home: Path, cli: Command
     database.close()
     code, checks = _look(cli)
     assert (1, "error", True) == (code, checks["database"][0], "pgrade" in checks["database"][1])
+
+
+def test_finds_what_deployments_would_wait_for(server: str, home: Path, cli: CommandLine, tmp_path: Path) -> None:
+    """The pools of deployments in prefect.yaml that are on the server are looked at, and whether trainings overlap."""
+    pool = f"pool-{uuid.uuid4().hex[:8]}"
+    (tmp_path / "seen.py").write_text(MODEL.format(name=f"Deployed{pool[-6:]}Config").replace('"seen"', f'"{pool}"'))
+    file = tmp_path / "prefect.yaml"
+    entries = "".join(
+        f"  - name: {flow}\n    entrypoint: seen.py:seen.{flow}\n    work_pool: {{name: {pool}}}\n"
+        for flow in ("train", "retrain")
+    )
+    file.write_text(f"deployments:\n{entries}")
+    checks = {"work pool": f"work pool {pool}", "limit": f"limit of {pool}"}
+    with connect(server) as api:
+        api.post("/work_pools/", json={"name": pool, "type": "process"}).raise_for_status()
+        absent = _look(cli, "--file", file)[1]
+        for flow in ("train", "retrain"):
+            flow_id = api.post("/flows/", json={"name": f"{pool}-{flow}"}).raise_for_status().json()["id"]
+            entry = {"name": flow, "entrypoint": f"seen.py:seen.{flow}", "flow_id": flow_id, "work_pool_name": pool}
+            api.post("/deployments/", json=entry).raise_for_status()
+        code, idle = _look(cli, "--file", file)
+        api.post(f"/work_pools/{pool}/workers/heartbeat", json={"name": "one"}).raise_for_status()
+        limited = [cli("limits", "apply", "--file", file, "--json").json["changed"] for _ in range(2)]
+        well = _look(cli, "--file", file)[1]
+        api.delete(f"/work_pools/{pool}").raise_for_status()
+    assert set() == set(checks.values()) & set(absent)
+    assert (1, "error", "warning") == (code, idle[checks["work pool"]][0], idle[checks["limit"]][0])
+    assert f"prefect worker start --pool {pool}" in idle[checks["work pool"]][1]
+    assert f"{pool}-train/train, {pool}-retrain/retrain may train the model at once" in idle[checks["limit"]][1]
+    assert [2, 0] == limited
+    assert ("ok", False) == (well[checks["work pool"]][0], checks["limit"] in well)

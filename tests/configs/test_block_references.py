@@ -103,6 +103,18 @@ def test_block_type_has_only_its_own_fields(server: str, deployed: Deployed) -> 
     assert "$ref" not in newest["fields"]["properties"]
 
 
+def test_form_of_a_config_begins_with_the_fields_of_the_model(server: str, deployed: Deployed) -> None:
+    """What the model's class adds stands in the form before the fields that every config has."""
+    _, config_type, _ = deployed
+    config_type.register_type_and_schema()
+    shared = list(ModelConfig.model_fields)
+    with connect(server) as api:
+        block_type = api.get(f"/block_types/slug/{config_type.get_block_type_slug()}").json()["id"]
+        wanted = {"block_schemas": {"block_type_id": {"any_": [block_type]}}}
+        fields = api.post("/block_schemas/filter", json=wanted).json()[0]["fields"]["properties"]
+    assert shared == sorted(fields, key=lambda name: fields[name]["position"])[-len(shared) :]
+
+
 def test_run_form_offers_the_configs_of_that_model(server: str, deployed: Deployed) -> None:
     """The parameter's schema names the model's own block type, and no other."""
     _, config_type, deployment = deployed

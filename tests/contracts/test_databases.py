@@ -14,10 +14,11 @@ from chapkit_flows.refs import new_id
 from chapkit_flows.testing.bulk import BulkContract
 from chapkit_flows.testing.databases import LineageContract
 from chapkit_flows.testing.deletions import DeletionContract, DumpContract
+from chapkit_flows.testing.experiments import ExperimentContract
 from chapkit_flows.testing.registry import RegistryContract
 
 
-class TestSQLite(LineageContract, DeletionContract, DumpContract, BulkContract, RegistryContract):
+class TestSQLite(LineageContract, DeletionContract, DumpContract, BulkContract, RegistryContract, ExperimentContract):
     @pytest.fixture
     def database(self, tmp_path: Path) -> Iterator[Database]:
         database = open_database(f"sqlite:///{tmp_path}/lineage.db")
@@ -25,7 +26,7 @@ class TestSQLite(LineageContract, DeletionContract, DumpContract, BulkContract, 
         database.close()
 
 
-class TestMemory(LineageContract, DeletionContract, DumpContract, BulkContract, RegistryContract):
+class TestMemory(LineageContract, DeletionContract, DumpContract, BulkContract, RegistryContract, ExperimentContract):
     @pytest.fixture
     def database(self) -> Iterator[Database]:
         database = open_database("sqlite://")
@@ -33,7 +34,9 @@ class TestMemory(LineageContract, DeletionContract, DumpContract, BulkContract, 
         database.close()
 
 
-class TestPostgreSQL(LineageContract, DeletionContract, DumpContract, BulkContract, RegistryContract):
+class TestPostgreSQL(
+    LineageContract, DeletionContract, DumpContract, BulkContract, RegistryContract, ExperimentContract
+):
     @pytest.fixture
     def database(self, postgresql: str) -> Iterator[Database]:
         database = open_database(create_postgresql_database(postgresql, f"test_{new_id().lower()}"))
@@ -41,7 +44,7 @@ class TestPostgreSQL(LineageContract, DeletionContract, DumpContract, BulkContra
         database.close()
 
 
-class TestMariaDB(LineageContract, DeletionContract, DumpContract, BulkContract, RegistryContract):
+class TestMariaDB(LineageContract, DeletionContract, DumpContract, BulkContract, RegistryContract, ExperimentContract):
     @pytest.fixture
     def database(self, mariadb: str) -> Iterator[Database]:
         database = open_database(create_mariadb_database(mariadb, f"test_{new_id().lower()}"))

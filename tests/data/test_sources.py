@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 import threading
 import zipfile
@@ -37,6 +38,14 @@ def test_local_files_are_opened(prefix: str, tmp_path: Path, monkeypatch: pytest
     uri = "~/data.csv" if prefix == "~" else f"{prefix}{tmp_path}/data.csv"
     with open_source(uri) as file:
         assert b"content" == file.read()
+
+
+def test_says_from_where_a_relative_path_was_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a relative path that is not there the folder is told: whoever starts a deployed run does not know it."""
+    monkeypatch.chdir(tmp_path)
+    expected = f"gone.csv does not exist, seen from {tmp_path}. Check the path."
+    with pytest.raises(DataNotFound, match=f"^{re.escape(expected)}$"), open_source("gone.csv"):
+        pass
 
 
 def test_other_file_systems_are_opened(memory_file: str) -> None:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -113,6 +117,23 @@ def test_every_manifest_lies_in_the_namespace_of_the_pool() -> None:
     manifests = list(yaml.safe_load_all((ROOT / "deployments/kubernetes/worker.yaml").read_text()))
     spaces = {one["metadata"].get("namespace", one["metadata"]["name"]) for one in manifests}
     assert spaces == {_entry("kubernetes", "train-in-kubernetes")["work_pool"]["job_variables"]["namespace"]}
+
+
+@pytest.mark.parametrize(
+    ("program", "arguments"),
+    [
+        ("hadolint", ["deployments/docker/Dockerfile"]),
+        ("check-jsonschema", ["--builtin-schema", "vendor.compose-spec", "deployments/docker/compose.yaml"]),
+        ("kubernetes-validate", ["--strict", "deployments/kubernetes/worker.yaml"]),
+    ],
+)
+def test_linters_find_nothing(program: str, arguments: list[str]) -> None:
+    """The Dockerfile, the compose file and the manifests pass the linters of their kinds."""
+    found = shutil.which(program, path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    if found is None:
+        pytest.skip(f"{program} is not installed")
+    done = subprocess.run([found, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert 0 == done.returncode, done.stdout + done.stderr
 
 
 def test_automations_start_deployments_that_are_there() -> None:

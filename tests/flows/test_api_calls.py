@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pandas as pd
 import pytest
-from command_line import model, write_tables
+from command_line import MODELS, CommandLine, model, write_tables
 
 from chapkit_flows import load_model
 from chapkit_flows.flows.model import ModelFlow
@@ -28,13 +28,15 @@ _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 
 @contextmanager
 def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
-    """Count the requests of runs that Prefect's clients really send."""
+    """Count the requests that Prefect's clients really send; one that a busy server makes them repeat is one."""
     seen: Counter[str] = Counter()
+    sent: list[httpx.Request] = []
     send = httpx.AsyncClient.send
 
     async def noting(client: httpx.AsyncClient, request: httpx.Request, **options: Any) -> httpx.Response:
         path = _ID.sub("ID", request.url.path.removeprefix("/api"))
-        if path not in _BESIDE:
+        if path not in _BESIDE and not any(request is one for one in sent):
+            sent.append(request)
             seen[f"{request.method} {path}"] += 1
         return await send(client, request, **options)
 
@@ -81,6 +83,19 @@ def test_calls_stay_within_the_budget(
     assert {name: {"POST /artifacts/": 1, "PATCH /flow_runs/ID": 1} for name in runs} == beyond
 
 
+def test_calls_do_not_grow_with_the_places(
+    server: str, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model for each of 57 places is trained with as many requests as one model of all of them."""
+    model = load_model(f"{MODELS.with_name('places.py')}:placed_function")
+    monkeypatch.setenv("CALLS", str(tmp_path / "calls.txt"))
+    data = write_tables(tmp_path / "tables", places=57)["training"]
+    with counted(monkeypatch) as seen:
+        model.train(model.config(), str(data))
+    assert 57 == len((tmp_path / "calls.txt").read_text().splitlines())
+    assert seen.total() <= BUDGET, seen
+
+
 def test_calls_do_not_grow_with_the_data(
     server: str, home: Path, tables: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -96,3 +111,34 @@ def test_calls_do_not_grow_with_the_data(
         totals.append(seen)
     assert _writes(totals[0]) == _writes(totals[1])
     assert max(seen.total() for seen in totals) <= BUDGET
+
+
+PLANNED = """
+from chapkit_flows import FunctionalModelRunner, Model, ModelConfig
+
+class CountedConfig(ModelConfig):
+    n_lags: int = 3
+
+counted = Model(name="counted", config=CountedConfig, runner=FunctionalModelRunner(print, print))
+"""
+
+
+def test_documents_are_planned_together_and_applied_one_by_one(
+    server: str, home: Path, cli: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A plan asks as often for many documents as for few; applying asks once more for each that is new, no more."""
+    (tmp_path / "counted.py").write_text(PLANNED)
+    seen: dict[tuple[str, int], Counter[str]] = {}
+    for count in (2, 12):
+        documents = (
+            f"block_type_slug: counted-config\nname: n{count}-{number}\nmodel: counted.py\n" for number in range(count)
+        )
+        (tmp_path / f"{count}.yaml").write_text("---\n".join(documents))
+        for command in ("apply", "plan"):
+            with counted(monkeypatch) as seen[command, count]:
+                assert 0 == cli("blocks", command, tmp_path / f"{count}.yaml").code
+    assert seen["plan", 2] == seen["plan", 12]
+    assert seen["plan", 12].total() <= 4
+    assert 12 == seen["apply", 12].pop("POST /block_documents/")
+    assert 2 == seen["apply", 2].pop("POST /block_documents/")
+    assert max(seen["apply", count].total() for count in (2, 12)) <= 10

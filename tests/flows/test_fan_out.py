@@ -117,7 +117,7 @@ def test_refused_runners(tried: Model, given: dict[str, Any], words: str) -> Non
         tried.task_runner(**given)
 
 
-@pytest.mark.parametrize(("kind", "engine"), [("threads", "ThreadPool"), ("processes", "ModelProcessPool")])
+@pytest.mark.parametrize(("kind", "engine"), [("threads", "ModelThreadPool"), ("processes", "ModelProcessPool")])
 def test_hints_bound_folds_at_once(tried: Model, kind: Literal["threads", "processes"], engine: str) -> None:
     """Of a model that needs two processors for a fold, half as many folds run at the same time."""
     wide = Model(name="wide", config=tried.config, runner=tried.runner, resources={"cpus": 2})

@@ -59,6 +59,8 @@ def test_promotes_or_keeps(tried: Model, data: Path) -> None:
     report = shown(worse.flow_run_id)
     assert "tried@2 does not pass the gate: tried@1 stays champion." in report
     assert "**fails**" in report
+    assert f"chapkit-flows predict {worse.artifact_id}" in report
+    assert f"- **Trained model** `{worse.artifact_id}`" in report
     better = tried.retrain(tried.config(), str(data), gate=GATE)
     assert better.promoted is True
     last = assignments(database, "tried")[-1]

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from command_line import write_tables
 from prefect.client.orchestration import get_client
+from server_api import eventually
 
 from chapkit_flows import FunctionalModelRunner, Model, ModelConfig, Project, ShellModelRunner, open_resources
 from chapkit_flows.lineage.facts import RunFact
@@ -54,6 +57,64 @@ def test_run_over_its_time_has_failed(server: str, home: Path, data: str) -> Non
         _model("hanging", _hang).train.with_options(timeout_seconds=LIMIT)(LimitConfig(), data)
     run = _only_run()
     assert ("failed", ["data"], ()) == (run.status, [edge.role for edge in run.inputs], run.outputs)
+    assert "took longer than its time limit" in str(run.error)
+    assert "TimedOut" == asyncio.run(_state_of(run.flow_run_id))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stuck:
+    """A model of which one step stands still in a thread until it is let go, and the data to train it with."""
+
+    model: Model
+    data: str
+    free: Callable[[], object]
+
+
+class _Unwritable:
+    def __init__(self, gate: threading.Event) -> None:
+        self._gate = gate
+
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        self._gate.wait(60)
+        return dict, ()
+
+
+@pytest.fixture
+def stuck(request: pytest.FixtureRequest, data: str, tmp_path: Path) -> Iterator[Stuck]:
+    gate = threading.Event()
+
+    def on_train(config: Any, data: Any, geo: Any = None) -> Any:
+        if request.param == "fit":
+            gate.wait(60)
+        return _Unwritable(gate)
+
+    pipe = tmp_path / "never.csv"
+    os.mkfifo(pipe)
+    model = _model(f"stuck-{request.param}", on_train)
+    if request.param == "load":
+        # Whoever opens the pipe to read waits until somebody writes.
+        yield Stuck(model=model, data=str(pipe), free=lambda: os.close(os.open(pipe, os.O_WRONLY)))
+    else:
+        yield Stuck(model=model, data=data, free=gate.set)
+
+
+@pytest.mark.parametrize("stuck", ["load", "fit", "store"], indirect=True)
+def test_time_limit_holds_at_each_step(server: str, home: Path, stuck: Stuck) -> None:
+    """A step that stands still in a thread does not keep a run beyond its time: it has failed, and says why."""
+    flow = stuck.model.train.with_options(timeout_seconds=LIMIT)
+    database, told = open_resources().database, list[list[str]]()
+
+    def free_once_recorded() -> None:
+        told.append(eventually(lambda: [str(run.status) for run in list_runs(database)], ["failed"].__eq__))
+        stuck.free()  # asyncio waits for its threads at the end
+
+    watcher = threading.Thread(target=free_once_recorded)
+    watcher.start()
+    with pytest.raises(TimeoutError):
+        flow(LimitConfig(), stuck.data)
+    watcher.join()
+    run = _only_run()
+    assert ([["failed"]], ()) == (told, run.outputs)
     assert "took longer than its time limit" in str(run.error)
     assert "TimedOut" == asyncio.run(_state_of(run.flow_run_id))
 

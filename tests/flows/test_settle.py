@@ -6,15 +6,19 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from command_line import CommandLine, model, write_tables
 from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.states import Crashed
 from server_api import connect
 
 from chapkit_flows import load_model, open_resources
-from chapkit_flows.flows.settle import settle
+from chapkit_flows.flows import session
+from chapkit_flows.flows.settle import record_end, settle
+from chapkit_flows.lineage.engine import Database
 from chapkit_flows.lineage.facts import Outcome, RunFact
 from chapkit_flows.lineage.query import get_run
 from chapkit_flows.lineage.record import finish, start
@@ -68,6 +72,33 @@ async def test_run_that_ends_meanwhile_stays_as_it_ended(begin: Begin) -> None:
     assert [] == await settle(resources, runs=[run])
     assert done == get_run(resources.database, run.id)
     assert done.to_dict() == resources.store.read_manifest(f"runs/{run.id}")
+
+
+def test_run_that_is_settled_while_it_records_its_end(
+    server: str, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that counts as dead between its manifests and its row is completed in both."""
+
+    def finish_late(database: Database, run_id: str, outcome: Outcome, **options: Any) -> RunFact:
+        record_end(open_resources(), get_run(database, run_id), Crashed(message="No heartbeat."))
+        assert "crashed" == get_run(database, run_id).status
+        return finish(database, run_id, outcome, **options)
+
+    mean = load_model(model("mean"))
+    monkeypatch.setattr(session, "finish", finish_late)
+    run_id = mean.train(mean.config(), str(write_tables(tmp_path)["training"])).run_id
+    run, resources = get_run(open_resources().database, run_id), open_resources()
+    assert "completed" == run.status
+    assert run.to_dict() == resources.store.read_manifest(f"runs/{run_id}")
+
+
+def test_run_that_fails_meanwhile_says_why_itself(begin: Begin) -> None:
+    """What a run says of its own end stands, in its row and in its manifest."""
+    run, resources = begin("FAILED"), open_resources()
+    failed = finish(resources.database, run.id, Outcome(status="failed", error="its own end"))
+    assert record_end(resources, run, Crashed(message="No heartbeat.")) is None
+    assert failed == get_run(resources.database, run.id)
+    assert failed.to_dict() == resources.store.read_manifest(f"runs/{run.id}")
 
 
 def test_what_runs_is_left_alone(begin: Begin, cli: CommandLine) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from command_line import MODELS, CommandLine, write_tables
 
@@ -41,6 +42,10 @@ def test_skill_and_pictures(tried: Model, tmp_path: Path, capsys: pytest.Capture
     shown = describe_backtest(run, read_shown(resources.store, run))
     assert 2 == shown.count("](data:image/png;base64,")
     assert "### Skill against the baselines" in shown
+    made = run.output("scores").id
+    assert f"chapkit-flows artifacts download {made}\nchapkit-flows report {run.id} --out tried.html" in shown
+    assert f"- **Scores** `scores` · `{run.output('scores').digest.removeprefix('sha256:')[:12]}`" in shown
+    assert "  - together with **Scores of the baselines** `scores of baselines`" in shown
 
     plain = tried.backtest(tried.config(), data, plan={"periods": 2, "splits": 3, "baselines": (), "pictures": False})
     bare = get_run(resources.database, plain.run_id)
@@ -56,6 +61,9 @@ def test_skill_and_pictures(tried: Model, tmp_path: Path, capsys: pytest.Capture
         assert 0.0 == other.json["scores"]["rows"][0]["difference"]
         reason = cli("why", told.run_id, plain.run_id)
         assert (0, True) == (reason.code, "The results are the same bytes." in reason.out)
+        table = tmp_path / "scores.csv"
+        assert f"Wrote {table}\n" == cli("artifacts", "download", made, "--out", table).out
+        pd.testing.assert_series_equal(scores["crps"], pd.read_csv(table)["crps"])
         page = tmp_path / "page.html"
         assert f"Wrote {page}\n" == cli("report", told.run_id, "--out", page).out
         assert 2 == page.read_text().count('src="data:image/png')

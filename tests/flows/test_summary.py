@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pandas as pd
@@ -10,7 +11,7 @@ import pytest
 from prefect.settings import PREFECT_UI_URL, temporary_settings
 
 from chapkit_flows.flows.summary import Forecast, describe_diagnostics, diagnostic_rows, summarise
-from chapkit_flows.lineage.facts import Edge, RunFact
+from chapkit_flows.lineage.facts import Edge, Newer, RunFact
 from chapkit_flows.refs import ArtifactRef, CodeVersion, ConfigRef, Diagnostic, digest_of
 
 UI = "http://prefect.example:4200"
@@ -95,9 +96,9 @@ def test_lineage_is_a_list(training: RunFact, prediction: RunFact) -> None:
         text = summarise(prediction, parent=training)
     assert [
         f"- **Prediction** `{FORECAST}` · `{_short(FORECAST)}`",
-        f"  - made by the run **predict** `{PREDICTION}` · [rain · predict]({UI}/runs/flow-run/of-predict)",
+        f"  - made by the run **predict** `{PREDICTION}` · [rain · predict](../../runs/flow-run/of-predict)",
         f"    - from **Trained model** `{MODEL}` · `{_short(MODEL)}`",
-        f"      - made by the run **train** `{TRAINING}` · [rain · train]({UI}/runs/flow-run/of-train)",
+        f"      - made by the run **train** `{TRAINING}` · [rain · train](../../runs/flow-run/of-train)",
         f"        - from **Training data** `training.csv` · `{_short(DATA.artifact.id)}`",
         f"        - with **Config** `wet` · `{_short('config')}`",
         "        - with **Code** commit `0123456789ab`, with local changes",
@@ -134,7 +135,7 @@ def test_link_has_no_backslash_in_a_name_of_a_file(training: RunFact) -> None:
     """The first UI shows a backslash in the text of a link as it is."""
     with temporary_settings({PREFECT_UI_URL: UI}):
         text = summarise(replace(training, flow_run_name="rain · laos_subset.csv"))
-    assert "[rain · laos_subset.csv](http" in text
+    assert "[rain · laos_subset.csv](../../runs" in text
 
 
 def test_rules_of_a_config_are_named(training: RunFact) -> None:
@@ -167,14 +168,25 @@ def test_names_of_runs_are_no_markup(training: RunFact) -> None:
     """The name of a run may hold what ends a link."""
     with temporary_settings({PREFECT_UI_URL: UI}):
         text = summarise(replace(training, flow_run_name="a_b](c) <d>"))
-    assert rf"[a_b\](c) \<d\>]({UI}/runs/flow-run/of-train)" in text
+    assert r"[a_b\](c) \<d\>](../../runs/flow-run/of-train)" in text
+
+
+def test_stale_input_is_named_first(prediction: RunFact) -> None:
+    """An input that is stale is named under the title, with what has become newer, as no markup."""
+    moment = datetime(2026, 1, 31, 12, tzinfo=UTC)
+    newer = Newer(uri="s3://b/a|b_`c.csv", dataset=DATA.artifact.id, newer="01JD3Q0Z8V6Y3N5W2T7R9K4M1H", read_at=moment)
+    title, line, *_ = summarise(prediction, stale={MODEL: [newer]}).split("\n\n")
+    assert "## rain: predicted" == title
+    assert line.startswith(f"**Stale:** trained model `{MODEL}`. `` s3://b/a|b_`c.csv `` has brought newer data, ")
+    assert line.endswith("`01JD3Q0Z8V6Y3N5W2T7R9K4M1H`, on 2026-01-31 12:00 UTC.")
+    assert "**Stale:**" not in summarise(prediction)
 
 
 def test_training_says_how_to_predict(training: RunFact) -> None:
     """The next step after a training is told for the UI and for the command line."""
     with temporary_settings({PREFECT_UI_URL: UI}):
         text = summarise(training)
-    assert f"[Deployments]({UI}/deployments) → the deployment of the flow `rain-predict` → **Run**" in text
+    assert "[Deployments](../../deployments) → the deployment of the flow `rain-predict` → **Run**" in text
     assert f"chapkit-flows predict {MODEL}" in text
 
 
@@ -189,9 +201,9 @@ def test_prediction_shows_numbers(prediction: RunFact) -> None:
 
 def test_many_numbers_are_folded_away(prediction: RunFact) -> None:
     """More than 20 rows open on a click, and say of how many places they are."""
-    (block,) = [
-        part for part in summarise(prediction, forecast=_forecast(30, 12)).split("\n\n") if "in numbers" in part
-    ]
+    text = summarise(prediction, forecast=_forecast(30, 12))
+    (block,) = [part for part in text.split("\n\n") if "in numbers" in part]
+    assert "Shown: the first 12 of 30 places. All of them are in the table that the command above downloads" in text
     assert block.startswith("<details><summary>Forecast of the first 12 of 30 places in numbers: 24 rows</summary>")
     assert "<td>place|11</td><td>2020-02</td><td>12.3</td><td>0.00123 to 12346</td>" in block
 
@@ -208,6 +220,7 @@ def test_findings_can_be_read_whole() -> None:
     found = [Diagnostic.error("wrong", "Line 2 has '*many*'.\nWrite a number.", "data.cases")]
     found += [Diagnostic.warning("odd", f"Finding {number}.") for number in range(22)]
     lines = describe_diagnostics(found).splitlines()
+    assert "Validation found 1 error, 22 warnings:" == lines[0]
     assert r"- **error** in `data.cases`: Line 2 has '\*many\*'. Write a number." == lines[2]
     assert "- **warning**: Finding 0." == lines[3]
     assert "… and 3 more in the table." == lines[-1]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chapkit_flows.errors import InvalidFilter
@@ -20,6 +20,7 @@ from chapkit_flows.lineage.filters import (
     Condition,
     Either,
     Every,
+    Flag,
     Not,
     parse,
 )
@@ -29,7 +30,7 @@ COMPARISONS = st.tuples(
     st.sampled_from(["id", "model", "started", "level", "tag", "tag.a", "metric.m", "param.p", "metadata.p"]),
     st.sampled_from(["=", "!=", "<", "<=", ">", ">=", "~", "in", "in ('x',", ""]),
     st.sampled_from(["'x'", "7", "-1e999", "2026-01-31", "(2026-01-31, 7)", "('%')", "'\0'", ")"]),
-).map(" ".join)
+).map(" ".join) | st.just("stale")
 FILTERS = st.recursive(
     COMPARISONS,
     lambda parts: st.one_of(
@@ -64,6 +65,8 @@ def has(field: str, *values: str | float, operator: str = "=", key: str | None =
         (has("tag", "2024", key="year"), "tag.year = 2024"),
         (has("param", "2", 2.0, operator="in", key="n"), "param.n in ('2', 2)"),
         (has("tag", "order", key="or"), "tag.or = 'order'"),
+        (Every((Flag("stale"), has("flow", "a"))), "stale and flow = 'a'"),
+        (Every((has("flow", "a"), Flag("stale", False))), "flow = 'a' and not (not (not stale))"),
     ],
 )
 def test_reads(expected: Condition, expression: str) -> None:
@@ -80,6 +83,9 @@ def test_reads(expected: Condition, expression: str) -> None:
         ("model == 'rain'", 8, "a value is missing"),
         ("model = rain", 9, 'A text stands in quotes: "rain"'),
         ("model = 'rain", 9, "The text is not closed"),
+        ("flow = 'a' or stale", 1, "`stale` stands beside other conditions with `and` only"),
+        ("flow = 'a' and not (stale and flow = 'b')", 20, "`stale` stands beside other conditions"),
+        ("stale = 'a'", 7, "only `and`, `or` or the end"),
         ("model = 'a' model = 'b'", 13, "only `and`, `or` or the end"),
         ("modle = 'a'", 1, "no field modle; there are id, flow, model"),
         ("flow = 'a' and metrics.crps < 1", 16, "no field metrics.crps"),
@@ -132,6 +138,7 @@ def empty() -> Iterator[Database]:
     database.close()
 
 
+@settings(deadline=None)  # a busy machine is no fault
 @given(where=st.one_of(FILTERS, st.text()))
 def test_any_text_is_a_filter_or_is_refused(empty: Database, where: str) -> None:
     """Whatever is written, the database accepts it or the language refuses it."""

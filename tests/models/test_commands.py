@@ -261,3 +261,26 @@ async def test_cancellation_ends_the_whole_family(
         with pytest.raises(asyncio.CancelledError):
             await task
     assert gone(int(lines.texts[0]))
+
+
+@pytest.mark.parametrize(
+    ("what", "value", "said"),
+    [("sys.executable", "/nowhere/python", "No such file"), ("_GUARD", "", "ended before it")],
+)
+async def test_command_without_guard_runs_and_says_so(
+    run: Callable[..., asyncio.Future[Completed]],
+    lines: Lines,
+    monkeypatch: pytest.MonkeyPatch,
+    what: str,
+    value: str,
+    said: str,
+) -> None:
+    """If the process that watches over a command cannot start, or ends, the command ends as always; the log warns."""
+    monkeypatch.setattr(commands, "_GUARD", value) if what == "_GUARD" else monkeypatch.setattr(
+        sys, "executable", value
+    )
+    done = await run("sh", "-c", "sleep 1; echo done")
+    assert (0, "done") == (done.returncode, done.stdout)
+    (warning,) = [record.getMessage() for record in lines.records if record.levelno == logging.WARNING]
+    assert said in warning
+    assert "would have run on" in warning

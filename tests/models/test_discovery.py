@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from prefect.utilities.importtools import load_script_as_module
 
 from chapkit_flows import Model, load_model, open_resources
 from chapkit_flows.artifacts.codecs import load
@@ -87,6 +88,14 @@ def test_module_of_a_package(tmp_path: Path) -> None:
     model = load_model("rain_package.models:rain")
     assert "rain_package.models:rain" == model.entrypoint
     assert model is load_model(model.entrypoint)
+
+
+def test_file_of_a_deployment_is_a_file(write: Callable[..., Path]) -> None:
+    """A file that Prefect has loaded, as a worker does, is named by its path: another process can load it."""
+    file = write("rain")
+    model = load_script_as_module(str(file)).rain
+    assert f"{file}:rain" == model.entrypoint
+    assert "rain" == load_model(model.entrypoint).name
 
 
 @pytest.mark.parametrize(

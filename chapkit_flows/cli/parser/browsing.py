@@ -18,7 +18,7 @@ from chapkit_flows.cli.parser.options import (
 )
 
 KINDS = ("dataset", "training_workspace", "prediction", "prediction_workspace", "metrics", "plot", "report", "backtest")
-FLOWS = ("train", "retrain", "predict", "backtest", "score")
+FLOWS = ("train", "retrain", "predict", "backtest", "sweep", "score")
 STATUSES = ("running", "completed", "failed", "cancelled", "crashed")
 
 

@@ -13,7 +13,9 @@ def add_comparing(commands: Commands) -> None:
     compare = add_command(
         commands, "compare", "comparing:compare_", "show what differs, side by side; exit code 1 if it does"
     )
-    compare.add_argument("things", metavar="THING", nargs="+", help=f"{what}; or a config, as `configs diff` takes it")
+    compare.add_argument(
+        "things", metavar="THING", nargs="+", help=f"{what}; experiment:NAME for its trials; or a config"
+    )
     compare.add_argument("--all", action="store_true", help="show what is the same too")
     compare.add_argument("--md", action="store_true", help="as markdown tables, for a pull request")
     compare.add_argument(

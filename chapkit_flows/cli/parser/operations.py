@@ -17,13 +17,14 @@ from chapkit_flows.cli.parser.options import (
 
 
 def add_operations(commands: Commands) -> None:
-    """`blocks`, `configs`, `deploy`, `automations`, `sample-data` and `doctor`."""
+    """`blocks`, `configs`, `deploy`, `automations`, `limits`, `sample-data` and `doctor`."""
     _add_blocks(commands)
     _add_configs(commands)
     _add_deploy(commands)
     automations = add_group(commands, "automations", "what the Prefect server does when something happens")
     apply = add_command(automations, "apply", "automations:apply", "create or update automations on the Prefect server")
     apply.add_argument("path", metavar="PATH", type=Path, help="a YAML file, or a folder of them")
+    _add_limits(commands)
 
     sample = add_command(commands, "sample-data", "samples:make", "make a data set that fits a model, to try it")
     sample.add_argument("model", metavar="MODEL", help=MODEL_HELP)
@@ -38,15 +39,27 @@ def add_operations(commands: Commands) -> None:
         commands, "doctor", "doctor:examine", "check server, block types, database, store, disk and clock"
     )
     doctor.add_argument(
-        "--pool", metavar="NAME", action="append", default=[], help="must have a live worker; may be repeated"
+        "--pool",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="must have a live worker, as those of FILE's deployments must; may be repeated",
     )
     doctor.add_argument(
         "--file",
         metavar="FILE",
         type=Path,
         default=Path("prefect.yaml"),
-        help="whose models are looked at too, if it is there (default: %(default)s)",
+        help="whose deployments and models are looked at too, if it is there (default: %(default)s)",
     )
+
+
+def _add_limits(commands: Commands) -> None:
+    limits = add_group(commands, "limits", "how many runs the Prefect server lets through at once")
+    apply = add_command(
+        limits, "apply", "limits:apply", "let one model train once at a time, whichever of its deployments starts it"
+    )
+    apply.add_argument("--file", metavar="FILE", type=Path, default=Path("prefect.yaml"), help="default: %(default)s")
 
 
 def _add_blocks(commands: Commands) -> None:
@@ -122,7 +135,7 @@ def _add_deploy(commands: Commands) -> None:
     deploy.add_argument("model", metavar="MODEL", help=MODEL_HELP)
     deploy.add_argument(
         "--flow",
-        choices=("retrain", "train", "predict"),
+        choices=("retrain", "train", "predict", "backtest"),
         default="retrain",
         help="retrain trains only what is new; predict uses the newest trained model (default: %(default)s)",
     )

@@ -8,8 +8,8 @@ from typing import TypeAlias
 MODEL_HELP = "path/to/file.py:name, package.module:name, or the name of an installed model"
 CONFIG_HELP = "a saved config, such as rain-config/default; the type may be left out where one type has that name"
 URI_HELP = "a path, any fsspec URL, or artifact://ID; CSV or Parquet"
-RUN_FIELDS = "id flow model status config config_digest started finished tag metric.NAME tag.NAME param.NAME"
-ARTIFACT_FIELDS = "id kind level status digest size created model tag metric.NAME tag.NAME metadata.NAME"
+RUN_FIELDS = "id flow model status config config_digest started finished tag stale metric.NAME tag.NAME param.NAME"
+ARTIFACT_FIELDS = "id kind level status digest size created model tag stale metric.NAME tag.NAME metadata.NAME"
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 

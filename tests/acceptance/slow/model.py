@@ -68,3 +68,6 @@ commanded = Model(
     runner=ShellModelRunner(command, command, project=Project(folder=Path(__file__).parent, include=["nothing"])),
 )
 train, predict, train_commanded = slow.train, slow.predict, commanded.train
+
+if __name__ == "__main__":
+    commanded.train.serve(name="served")
