@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from chapkit_flows.configs.block import ModelConfig
-from chapkit_flows.data.periods import period_ordinal, season_of
+from chapkit_flows.data.periods import period_ordinal, place_in_year, season_of
 from chapkit_flows.errors import DataError
 from chapkit_flows.flows.model import Model
 from chapkit_flows.models.definition import Definition
@@ -83,7 +83,7 @@ def _known(data: pd.DataFrame) -> pd.DataFrame:
     return known.sort_values(["location", "time_period"]).reset_index(drop=True)
 
 
-def _learnt(known: pd.DataFrame, values: pd.Series[float]) -> pd.DataFrame:
+def _learnt(known: pd.DataFrame, values: pd.Series[float], season_of: Callable[[str], int] = season_of) -> pd.DataFrame:
     """A value for each known row, with its place and season; rows without one are left out."""
     seasons = known["time_period"].map({text: season_of(text) for text in known["time_period"].unique()})
     table = known[["location"]].assign(season=seasons.astype("int64"), value=values)
@@ -154,17 +154,17 @@ def _sample_persistence(request: _Request) -> Numbers:
 
 
 def _learn_yearly_changes(known: pd.DataFrame) -> pd.DataFrame:
-    """The changes from each period to the same season of the next year that is known."""
-    seasons = _learnt(known, known[TARGET])["season"]
-    return _learnt(known, known[TARGET].groupby([known["location"], seasons]).diff())
+    """The changes from each period to the same one of the next year that is known."""
+    seasons = _learnt(known, known[TARGET], place_in_year)["season"]
+    return _learnt(known, known[TARGET].groupby([known["location"], seasons]).diff(), place_in_year)
 
 
 def _sample_seasonal_naive(request: _Request) -> Numbers:
     if request.past.empty:
         return request.anywhere()
-    last_of_season = request.past.groupby([season_of(str(period)) for period in request.past.index]).last()
+    last_of_season = request.past.groupby([place_in_year(str(period)) for period in request.past.index]).last()
     # A season that was never seen starts from the last value, as persistence does.
-    start = [last_of_season.get(season_of(period), request.past.iloc[-1]) for period in request.periods]
+    start = [last_of_season.get(place_in_year(period), request.past.iloc[-1]) for period in request.periods]
     drawn = request.random.choice(_symmetric(request.learnt["value"]), (len(request.periods), request.size))
     samples: Numbers = np.asarray(start, dtype="float64")[:, None] + drawn
     return samples

@@ -126,7 +126,7 @@ class EmptyTable(UnreadableTable):
 
 
 class InvalidPeriod(DataError):
-    """A period is not written in a known form. Write 2020-01 for a month or 2020-W05 for an ISO week."""
+    """A period is not written in a known form. Write 2020-01 for a month, 2020-W05 for an ISO week."""
 
 
 class InvalidGeo(DataError):

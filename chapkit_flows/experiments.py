@@ -19,10 +19,12 @@ def open_experiment(resources: Resources, wanted: Experiment) -> Experiment:
 
 
 def add_trial(resources: Resources, experiment: Experiment, run_id: str, *, identity: str) -> Trial:
-    """As `lineage.experiments.add_trial`, with a manifest."""
-    trial = experiments.add_trial(resources.database, experiment, run_id, identity=identity)
-    _write(resources, trial.id, experiment, trial)
-    return trial
+    """As `lineage.experiments.add_trial`, with a manifest that is there before the row."""
+
+    def keep(trial: Trial) -> None:
+        _write(resources, trial.id, experiment, trial)
+
+    return experiments.add_trial(resources.database, experiment, run_id, identity=identity, keep=keep)
 
 
 def _keep(resources: Resources, experiment: Experiment) -> None:

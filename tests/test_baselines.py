@@ -15,7 +15,7 @@ from chapkit_flows import baselines, load_model, open_resources
 from chapkit_flows.artifacts.codecs import load, save
 from chapkit_flows.artifacts.store import open_store
 from chapkit_flows.baselines import climatology, persistence, seasonal_naive
-from chapkit_flows.data.periods import period_from_ordinal, period_ordinal
+from chapkit_flows.data.periods import period_from_ordinal, period_ordinal, period_type_of
 from chapkit_flows.errors import DataError
 from chapkit_flows.flows.model import Model
 from chapkit_flows.lineage.query import get_artifact, get_run
@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def _table(first: str, values: list[float | None], place: str = "A") -> pd.DataFrame:
-    start, kind = period_ordinal(first), "weekly" if "W" in first else "monthly"
+    start, kind = period_ordinal(first), period_type_of(first)
     periods = [period_from_ordinal(start + step, kind) for step in range(len(values))]
     frame = pd.DataFrame({"time_period": periods, "location": place, "disease_cases": values})
     return frame.astype({"disease_cases": "float64"})
@@ -85,6 +85,18 @@ def test_weeks_have_seasons_too() -> None:
     assert ["2020-W52", "2020-W53"] == future["time_period"].tolist()
     assert {51.0} == set(_samples(_forecast(climatology, data, future)).ravel())
     assert {51.0} == set(_samples(_forecast(seasonal_naive, data, future)).ravel())
+
+
+def test_days_have_the_season_of_their_week() -> None:
+    """Climatology draws from the same seven days of all years, seasonal naive from the same day a year before."""
+    data = _table("2018-01-01", [float(value) for value in range(730)])
+    future = _table("2020-02-29", [None] * 2).drop(columns="disease_cases")
+    drawn = _samples(_forecast(climatology, data, future, n_samples=2000))
+    of_week = {float(day) for start in (0, 365) for day in range(start + 56, start + 63)}
+    assert [of_week, of_week] == [set(row) for row in drawn]
+    # 28 February and 1 March of 2019, a year of growth up or down.
+    naive = _samples(_forecast(seasonal_naive, data, future))
+    assert [{58.0, 788.0}, {59.0, 789.0}] == [set(row) for row in naive]
 
 
 @pytest.mark.parametrize("model", ALL, ids=lambda model: model.name)

@@ -10,8 +10,9 @@ from chapkit_flows.cli.changes import read_config
 from chapkit_flows.cli.output import print_facts, print_json, print_line, print_table, show_error
 from chapkit_flows.cli.runs import find_model
 from chapkit_flows.cli.server import recorded_run, run_here, watched
-from chapkit_flows.errors import ChapkitFlowsError, ModelNotFound
+from chapkit_flows.errors import ChapkitFlowsError, EvaluationError, ModelNotFound
 from chapkit_flows.evaluation.metrics import METRICS
+from chapkit_flows.evaluation.vintages import describe_plan, known_table, optimism_table
 from chapkit_flows.flows.model import Model
 from chapkit_flows.flows.skill import SKILL
 from chapkit_flows.lineage.query import latest_training, producer
@@ -24,13 +25,14 @@ def backtest(options: argparse.Namespace) -> int:
     """Backtest a model and print its scores; 1 if a fold failed."""
     model = find_model(options.model)
     begun: list[str] = []
+    vintages = _vintage_plan(options)
     runner = model.task_runner(options.task_runner, workers=options.workers, address=options.cluster)
 
     async def work() -> Any:
         config = await read_config(model, options)
         plan = read_plan(options) | {"pictures": options.pictures}
         flow: Any = watched(model.backtest.with_options(task_runner=runner), begun)
-        return await flow(config, options.data, options.geo, plan)
+        return await flow(config, options.data, options.geo, plan, vintages)
 
     try:
         result = run_here(work(), options)
@@ -40,6 +42,8 @@ def backtest(options: argparse.Namespace) -> int:
         print_json(result.to_dict())
     else:
         _print_means(result.metrics)
+        if result.vintages is not None:
+            _print_vintages(result.vintages)
         skills = [(name, value) for name, value in result.metrics.items() if name.startswith(SKILL)]
         if skills:
             print_line("")
@@ -85,6 +89,27 @@ def score(options: argparse.Namespace) -> int:
     scores = [("Scores", result.artifact_id)] if result.artifact_id else []
     print_facts([("Predictions", told), *scores, ("Run", result.run_id)])
     return 1 if counts["failed"] else 0
+
+
+def _vintage_plan(options: argparse.Namespace) -> dict[str, Any] | None:
+    """How what was known is told; None without vintages.
+
+    Raises:
+        EvaluationError: A day is given that only vintages have.
+    """
+    if options.vintages:
+        return {"delay_days": options.delay or 0, "truth_lag_days": options.truth_lag}
+    for name, value in (("--delay", options.delay), ("--truth-lag", options.truth_lag)):
+        if value is not None:
+            raise EvaluationError(f"{name} is about when values were known. Give it together with --vintages.")
+    return None
+
+
+def _print_vintages(told: Mapping[str, Any]) -> None:
+    print_line(f"\n{describe_plan(told)}")
+    print_table(*known_table(told["known"]))
+    print_line("\nThe same folds on revised data, and how optimistic those are:")
+    print_table(*optimism_table(told["optimism"]))
 
 
 def _find_scored(options: argparse.Namespace) -> Model:

@@ -14,16 +14,16 @@ from chapkit_flows.data.samples import Sample, SampleSpec, make_sample, write_sa
 from chapkit_flows.errors import DataError
 from chapkit_flows.flows.model import Model
 
-_CENTURY: dict[PeriodType, int] = {"weekly": 5200, "monthly": 1200}
-_FIVE_YEARS: dict[PeriodType, int] = {"weekly": 260, "monthly": 60}
+_CENTURY: dict[PeriodType, int] = {"daily": 36500, "weekly": 5200, "monthly": 1200, "yearly": 100}
+_DEFAULT: dict[PeriodType, int] = {"daily": 1826, "weekly": 260, "monthly": 60, "yearly": 20}  # five years, or 20
 
 
 def make(options: argparse.Namespace) -> int:
     """Write training, historic and future data and polygons that fit a model's contract."""
     model = find_model(options.model)
     horizon = options.horizon if options.horizon is not None else _default_horizon(model)
-    period_type: PeriodType = "weekly" if model.period_type == "weekly" else "monthly"
-    periods = options.periods if options.periods is not None else _FIVE_YEARS[period_type]
+    period_type: PeriodType = "monthly" if model.period_type == "any" else model.period_type
+    periods = options.periods if options.periods is not None else _DEFAULT[period_type]
     most = _CENTURY[period_type]
     _check("--places", options.places, least=1)
     _check("--horizon", horizon, least=1, most=most)

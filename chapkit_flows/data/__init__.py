@@ -5,6 +5,7 @@ from chapkit_flows.data.panels import Panel, check_panel, horizon, split_last
 from chapkit_flows.data.periods import (
     PeriodType,
     canonical_period,
+    period_end,
     period_from_ordinal,
     period_ordinal,
     period_start,
@@ -27,6 +28,7 @@ __all__ = [
     "mask_uri",
     "media_type_of",
     "open_source",
+    "period_end",
     "period_from_ordinal",
     "period_ordinal",
     "period_start",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,7 +22,11 @@ from chapkit_flows.refs import Diagnostic
 
 Role = Literal["data", "historic", "future"]
 
+KNOWN_AT = ("known_at", "issue", "as_of")
+"""The columns that say when the values of a row were known; a table has one of them. `issue` is Delphi Epidata's."""
+
 _NAMED = 3  # examples in a message
+_PLURALS: Mapping[PeriodType, str] = {"daily": "days", "weekly": "weeks", "monthly": "months", "yearly": "years"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -135,10 +139,8 @@ def _panel_of(frame: pd.DataFrame, role: Role) -> tuple[Panel | None, list[Diagn
         return None, findings
     types = {period_type_of(text): texts[at] for at, text in reversed(list(enumerate(canonical)))}
     if len(types) > 1:
-        message = (
-            f"{role} mixes weeks ({types['weekly']!r}) and months ({types['monthly']!r}) in time_period. "
-            "Keep one period type in a table."
-        )
+        named = " and ".join(f"{_PLURALS[kind]} ({types[kind]!r})" for kind in _PLURALS if kind in types)
+        message = f"{role} mixes {named} in time_period. Keep one period type in a table."
         findings.append(Diagnostic.error("mixed_period_types", message, f"{role}.time_period"))
     if findings:
         return None, findings
@@ -179,7 +181,8 @@ def _invalid_periods(codes: NDArray[np.intp], invalid: dict[int, str], role: Rol
     lines = [f"{text!r} (line {int(np.argmax(codes == at)) + 2})" for at, text in invalid.items()]
     message = (
         f"{role} has values in time_period that are not periods: {', '.join(lines)}. Write a month as 2020-01, an ISO "
-        "week as 2020-W05, or first and last day as 2019-12-30/2020-01-05 (weeks run from Monday to Sunday)."
+        "week as 2020-W05, a day as 2020-01-31, a year as 2020, or first and last day as 2019-12-30/2020-01-05 (weeks "
+        "run from Monday to Sunday)."
     )
     return Diagnostic.error("invalid_period", message, f"{role}.time_period")
 
@@ -228,6 +231,11 @@ def _check_grid(panel: Panel, role: Role) -> Iterator[Diagnostic]:
             f"{role} has {_counted(len(repeated), 'row')} too many: more than one for the same place and period, "
             f"such as {names[place]!r} in {text}. Keep one row for each."
         )
+        if known_at := next((name for name in KNOWN_AT if name in panel.frame.columns), None):
+            message += (
+                f" Or does {known_at!r} say when each was known? A backtest with vintages takes them all; for the rest "
+                "keep the newest."
+            )
         yield Diagnostic.error("duplicate_rows", message, role)
     jumps = np.flatnonzero(steps > 1)
     jumps = jumps[keys[jumps + 1] // span == keys[jumps] // span]
@@ -239,6 +247,8 @@ def _check_grid(panel: Panel, role: Role) -> Iterator[Diagnostic]:
             f"{role} has gaps in the periods of {_counted(gappy, 'place')}: {names[place]!r} has no row for {text}. "
             "Add the missing rows, with empty cells where nothing is known."
         )
+        if panel.period_type == "daily" and len(jumps) + len(panel.locations) >= len(keys) and steps[jumps].min() >= 7:
+            message += " If each row stands for a week or a month, write it as 2020-W05 or 2020-01."
         yield Diagnostic.error("gap_in_periods", message, f"{role}.time_period")
 
 

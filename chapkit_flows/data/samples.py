@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from chapkit_flows.data.periods import PeriodType, period_from_ordinal, period_ordinal
 from chapkit_flows.data.tables import write_csv
 
-_FIRST_PERIOD = {"monthly": "2015-01", "weekly": "2015-W01"}
-_PER_YEAR = {"monthly": 12.0, "weekly": 365.2425 / 7}
+_FIRST_PERIOD = {"yearly": "2000", "monthly": "2015-01", "weekly": "2015-W01", "daily": "2015-01-01"}
+_PER_YEAR = {"yearly": 1.0, "monthly": 12.0, "weekly": 365.2425 / 7, "daily": 365.2425}
 _LAG_YEARS = 0.15  # cases follow the rain and warmth of two months before, and so peak a month after the rain
 _CELL_DEGREES = 0.5
 _CORNER = (102.0, 15.0)  # longitude and latitude of the south-western place

@@ -95,9 +95,11 @@ def _converted_columns(
 def _key(values: pa.ChunkedArray, *, column: str, name: str) -> pa.ChunkedArray:
     if _is_text(values.type) or pa.types.is_integer(values.type) or pa.types.is_null(values.type):
         return pc.cast(values, pa.large_string())
+    if column == "time_period" and pa.types.is_date(values.type):
+        return pc.cast(pc.cast(values, pa.date32()), pa.large_string())
     raise UnreadableTable(
         f"{name} column {column!r} has the Parquet type {values.type}. Save it as text"
-        + (", with periods such as 2020-01 or 2020-W05." if column == "time_period" else ".")
+        + (", with periods such as 2020-01 or 2020-W05; days may be dates." if column == "time_period" else ".")
     )
 
 

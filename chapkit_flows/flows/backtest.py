@@ -27,13 +27,23 @@ from chapkit_flows.flows import steps
 from chapkit_flows.flows.check import errors_first, has_errors, resolve_horizon
 from chapkit_flows.flows.evaluations import publish_backtest
 from chapkit_flows.flows.fold_groups import begin_folds
-from chapkit_flows.flows.folds import FoldForecast, FoldOrder, find_saved, identify, once, work_name
+from chapkit_flows.flows.folds import (
+    FoldForecast,
+    FoldOrder,
+    FoldSources,
+    digest_of_rows,
+    find_saved,
+    identify,
+    once,
+    work_name,
+)
 from chapkit_flows.flows.pictures import draw_pictures, read_shown
 from chapkit_flows.flows.results import BacktestResult
 from chapkit_flows.flows.runners import is_here
 from chapkit_flows.flows.secrets import with_secrets
 from chapkit_flows.flows.session import RunSession
 from chapkit_flows.flows.skill import BASELINES, Baseline, score_baselines
+from chapkit_flows.flows.vintages import VintagePlan, Vintages, find_known, keep_optimism, load_series
 from chapkit_flows.lineage.facts import RunFact
 from chapkit_flows.models.contract import ModelContract
 from chapkit_flows.refs import ArtifactRef, Diagnostic, new_id
@@ -93,24 +103,52 @@ class BacktestPlan(BaseModel):
         )
 
 
+def check_vintage_plan(plan: BacktestPlan, vintages: VintagePlan) -> None:
+    """See that a backtest can be done with nothing but what was known.
+
+    Raises:
+        EvaluationError: A number of days is negative; or the covariates are to be those that were observed later.
+    """
+    vintages.check()
+    if plan.covariates == "observed":
+        raise EvaluationError(
+            "With vintages a forecast may use only what was known at its origin, and the covariates that were observed "
+            "later were not. Use climatology or persistence."
+        )
+
+
 async def backtest(
-    model: ModelContract, config: ModelConfig, data: str, geo: str | None = None, *, plan: BacktestPlan
+    model: ModelContract,
+    config: ModelConfig,
+    data: str,
+    geo: str | None = None,
+    *,
+    plan: BacktestPlan,
+    vintages: VintagePlan | None = None,
 ) -> BacktestResult:
     """Load and fingerprint the data, validate, forecast each fold, score, record, publish."""
     horizon = resolve_horizon(config, plan.periods)
     cuts = plan.cut(horizon)
+    if vintages is not None:
+        check_vintage_plan(plan, vintages)
     parameters = {"data": data, "geo": geo, **plan.model_dump(mode="json"), "periods": horizon}
+    parameters["vintages"] = vintages and vintages.model_dump(mode="json")
     async with RunSession(model, "backtest", parameters, config=config) as run:
         if not run.done:
             settings = with_horizon(config, horizon)
             revealed = await with_secrets(model.name, settings)
-            table = await steps.load_data(run, data, role="data", config=settings)
+            series = await load_series(run, data, config=settings) if vintages is not None else None
+            table = series.latest if series else await steps.load_data(run, data, role="data", config=settings)
             polygons = await steps.load_geo(run, geo) if geo else None
             panel = await steps.validate_training(run, revealed, table, polygons)
             splits = await check_backtest(run, cuts, plan.strategy, panel)
-            forecasts = await forecast_folds(run, settings, plan, splits)
-            await score_folds(run, panel, splits, forecasts)
-            await score_baselines(run, horizon, (panel, splits), plan.baselines)
+            known = await find_known(run, series, panel, splits, plan=vintages) if series and vintages else None
+            truth, sources = (known.truth, known.sources) if known else (panel, None)
+            forecasts = await forecast_folds(run, settings, plan, splits, sources)
+            await score_folds(run, truth, splits, forecasts)
+            if known is not None:
+                await score_revised(run, settings, plan, splits, known)
+            await score_baselines(run, horizon, (truth, splits), plan.baselines, sources)
             if plan.pictures:
                 await draw_pictures(run, panel, polygons)
             await steps.record(run)
@@ -140,7 +178,11 @@ async def check_backtest(session: RunSession, cuts: SplitPlan, strategy: Strateg
 
 
 async def forecast_folds(
-    session: RunSession, config: ModelConfig, plan: BacktestPlan, splits: Sequence[Split]
+    session: RunSession,
+    config: ModelConfig,
+    plan: BacktestPlan,
+    splits: Sequence[Split],
+    sources: FoldSources | None = None,
 ) -> list[FoldForecast | ChapkitFlowsError]:
     """Have each fold done by the flow's task runner; a fold that fails is an error in its place.
 
@@ -148,6 +190,8 @@ async def forecast_folds(
         BacktestFailed: No fold could be done.
     """
     orders = [order_fold(session, config, plan, split) for split in splits]
+    if sources is not None:
+        orders = [sources.of(order) for order in orders]
 
     def forecast_all() -> list[FoldForecast | ChapkitFlowsError]:
         (begun,) = begin_folds(session.resources.store, [orders], plan.strategy)
@@ -196,9 +240,7 @@ async def score_folds(
         BacktestFailed: No forecast could be scored.
     """
     scores, failures = await asyncio.to_thread(score_all, session, data, forecasts)
-    failures |= {
-        split.origin: str(one) for split, one in zip(splits, forecasts, strict=True) if isinstance(one, Exception)
-    }
+    failures |= _failures(splits, forecasts)
     if not scores:
         raise BacktestFailed(f"No forecast could be scored. {next(iter(failures.values()))}")
     table = pd.concat(scores, ignore_index=True)
@@ -217,6 +259,25 @@ async def score_folds(
         log.error("The fold from %s failed: %s", origin, reason)
 
 
+async def score_revised(
+    session: RunSession, config: ModelConfig, plan: BacktestPlan, splits: Sequence[Split], known: Vintages
+) -> None:
+    """Do the same folds on what is known now, and say how much better they look.
+
+    Raises:
+        BacktestFailed: No fold could be done.
+    """
+    get_run_logger().info("The same folds on revised data:")
+    forecasts = await forecast_folds(session, config, plan, splits, known.revised)
+    tables, failures = await asyncio.to_thread(score_all, session, known.truth, forecasts)
+    await keep_optimism(session, known, tables, failures | _failures(splits, forecasts))
+
+
+def _failures(splits: Sequence[Split], forecasts: Sequence[FoldForecast | ChapkitFlowsError]) -> dict[str, str]:
+    """Why folds could not be done, by origin."""
+    return {split.origin: str(one) for split, one in zip(splits, forecasts, strict=True) if isinstance(one, Exception)}
+
+
 def score_all(
     session: RunSession, data: Panel, forecasts: Sequence[FoldForecast | ChapkitFlowsError]
 ) -> tuple[list[pd.DataFrame], dict[str, str]]:
@@ -226,7 +287,7 @@ def score_all(
     """
     scores, failures = [], {}
     store, target = session.resources.store, session.model.target
-    name = _name_of_scores(session, forecasts)
+    name = _name_of_scores(session, data, forecasts)
     known = find_saved(store, name)
     if known is not None:
         return [load(store, artifact_of(known, "metrics"), allow_pickle=False)], {}
@@ -244,10 +305,12 @@ def score_all(
     return scores, failures
 
 
-def _name_of_scores(session: RunSession, forecasts: Sequence[FoldForecast | ChapkitFlowsError]) -> str:
+def _name_of_scores(session: RunSession, data: Panel, forecasts: Sequence[FoldForecast | ChapkitFlowsError]) -> str:
     done = [(one.key, one.saved.digest) for one in forecasts if isinstance(one, FoldForecast)]
     metrics = [metric.name for metric in METRICS]
-    return work_name("scores of folds", {"folds": done, "metrics": metrics, "target": session.model.target})
+    truth = digest_of_rows(data.frame)
+    content = {"folds": done, "metrics": metrics, "target": session.model.target, "truth": truth}
+    return work_name("scores of folds", content)
 
 
 def _keep(
@@ -288,6 +351,10 @@ def _result(run: RunFact) -> BacktestResult:
     metrics = dict(run.metrics)
     counts = {name: int(metrics.pop(name, 0)) for name in _COUNTS}
     metrics.pop("model_seconds", None)
+    revised = run.find_output("revised_scores")
+    told = None
+    if revised is not None:
+        told = run.parameters["vintages"] | {name: revised.metadata[name] for name in ("known", "optimism")}
     return BacktestResult(
         run_id=run.id,
         status=run.status,
@@ -299,4 +366,5 @@ def _result(run: RunFact) -> BacktestResult:
             "reused": counts["reused_folds"],
             "failed": counts["failed_folds"],
         },
+        vintages=told,
     )

@@ -10,6 +10,7 @@ from prefect.artifacts import acreate_markdown_artifact
 
 from chapkit_flows.evaluation.metrics import METRICS
 from chapkit_flows.evaluation.scores import summarise
+from chapkit_flows.evaluation.vintages import describe_plan, known_table, optimism_table
 from chapkit_flows.flows.markdown import digits, folded, html_table, plain, table
 from chapkit_flows.flows.pictures import PICTURES, Shown
 from chapkit_flows.flows.skill import skills_of
@@ -41,7 +42,7 @@ def describe_backtest(run: RunFact, shown: Shown) -> str:
     )
     if excluded:
         lead += f" {excluded} of {len(scores)} forecasts have no truth and are not scored."
-    parts = [f"## {run.model}: backtest", lead, _overall(scores), next_step(run, "scores")]
+    parts = [f"## {run.model}: backtest", lead, _overall(scores), *_vintages(run), next_step(run, "scores")]
     if failed:
         rows = [[plain(origin), plain(reason)] for origin, reason in failed.items()]
         parts += [f"### {len(failed)} folds failed", table(("Origin", "Why"), rows)]
@@ -58,6 +59,22 @@ def describe_backtest(run: RunFact, shown: Shown) -> str:
         folded(f"By place: {len(rows)}", html_table(head, [[html.unescape(cell) for cell in row] for row in rows]))
     )
     return "\n\n".join([*parts, *origin_parts(run, "scores")])
+
+
+def _vintages(run: RunFact) -> list[str]:
+    """What was known at each origin, and how much better revised data would have looked."""
+    revised = run.find_output("revised_scores")
+    if revised is None:
+        return []
+    optimism, known = optimism_table(revised.metadata["optimism"]), known_table(revised.metadata["known"])
+    return [
+        "### How optimistic revised data are",
+        f"{describe_plan(run.parameters['vintages'])} All scores above are of these forecasts. On revised data, as "
+        "known now, the same folds look better by the optimism.",
+        table(optimism[0], [[plain(text) for text in row] for row in optimism[1]]),
+        "### What was known at each origin",
+        table(known[0], [[plain(text) for text in row] for row in known[1]]),
+    ]
 
 
 async def publish_scores(run: RunFact, scores: pd.DataFrame | None) -> None:

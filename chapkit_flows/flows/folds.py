@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -31,6 +31,7 @@ from chapkit_flows.data.tables import read_table
 from chapkit_flows.errors import DigestMismatch, EvaluationError, ObjectMissing, ValidationFailed
 from chapkit_flows.evaluation.covariates import FutureCovariates, future_covariates
 from chapkit_flows.evaluation.splits import Split
+from chapkit_flows.evaluation.vintages import complete_known
 from chapkit_flows.flows.predictions import read_predictions
 from chapkit_flows.flows.steps import call_model
 from chapkit_flows.models.contract import ModelContract
@@ -62,6 +63,8 @@ class FoldOrder:
         learn: The periods to train on; those of the first split where a model is trained once.
         covariates: What stands for the weather ahead.
         trained: A model that is in the store already.
+        is_vintage: Whether the dataset is what was known at the origin: then nothing else is looked at, and it need
+            not reach the origin everywhere.
         label: Before the name of the task, where several configs have folds.
     """
 
@@ -74,6 +77,7 @@ class FoldOrder:
     learn: tuple[str, ...]
     covariates: FutureCovariates
     trained: Saved | None = None
+    is_vintage: bool = False
     label: str = ""
 
     def key(self, what: str) -> str:
@@ -86,6 +90,8 @@ class FoldOrder:
             "trained": self.trained.digest if self.trained else None,
             **self.identity,
         }
+        if self.is_vintage:
+            content |= {"vintage": True, "covariates": self.covariates, "known": self.split.train_periods}
         if what == "forecast":
             content |= {
                 "periods": self.split.test_periods,
@@ -93,6 +99,25 @@ class FoldOrder:
                 "covariates": self.covariates,
             }
         return digest_of(canonical_json(content)).removeprefix("sha256:")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoldSources:
+    """From which dataset each fold is done, where that is not the one that the run was given.
+
+    Attributes:
+        datasets: One per fold, in their order.
+        are_vintages: Whether each is what was known at the origin.
+        truth: What the scores depend on beside the forecasts, as JSON.
+    """
+
+    datasets: tuple[ArtifactRef, ...]
+    are_vintages: bool
+    truth: Mapping[str, Any]
+
+    def of(self, order: FoldOrder) -> FoldOrder:
+        """The order of a fold, from its dataset."""
+        return replace(order, data=self.datasets[order.split.number], is_vintage=self.are_vintages)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,6 +249,11 @@ def work_name(what: str, content: Mapping[str, Any]) -> str:
     return f"{FOLDS}/{digest_of(canonical_json(named)).removeprefix('sha256:')}"
 
 
+def digest_of_rows(frame: pd.DataFrame) -> str:
+    """Of the values of a table: the truth may be that of other data than a run was given."""
+    return digest_of(pd.util.hash_pandas_object(frame, index=False).to_numpy().tobytes())
+
+
 def find_saved(store: Store, name: str) -> Saved | None:
     """What a piece of work has left; None if it must be done."""
     known = find_done(store, name)
@@ -245,17 +275,13 @@ def _forecast(store: Store, order: FoldOrder) -> tuple[Saved, float]:
 async def _forecast_here(store: Store, order: FoldOrder) -> tuple[Saved, float]:
     model, config = await _open(order.model, order.config)
     frame, geo = _read_inputs(store, order, model.covariates(config), model.target)
-    historic = order.split.training(frame)
-    covariates = [name for name in model.covariates(config) if name in frame.columns]
-    ahead = future_covariates(
-        historic, order.split.testing(frame), covariates, method=order.covariates, season_of=season_of
-    )
+    historic, ahead = _cut(order, frame, model.covariates(config))
     future, findings = check_panel(ahead, role="future", required=(), target=None)
     if future is None:
         raise ValidationFailed(findings)
     with TemporaryDirectory(prefix="chapkit-flows-") as folder:
         began = time.perf_counter()
-        trained = await _trained(store, order, (model, config), frame, Path(folder))
+        trained = await _trained(store, order, (model, config), historic, Path(folder))
         returned = await call_model(
             model.runner,
             "on_predict",
@@ -266,6 +292,16 @@ async def _forecast_here(store: Store, order: FoldOrder) -> tuple[Saved, float]:
         return save(store, read_predictions(returned, future)), seconds
 
 
+def _cut(order: FoldOrder, frame: pd.DataFrame, covariates: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The rows up to the origin, and those to forecast, with what stands for their covariates."""
+    names = [name for name in covariates if name in frame.columns]
+    if order.is_vintage:
+        return complete_known(frame, order.split, names, method=order.covariates, season_of=season_of)
+    historic = order.split.training(frame)
+    testing = order.split.testing(frame)
+    return historic, future_covariates(historic, testing, names, method=order.covariates, season_of=season_of)
+
+
 def _fit(store: Store, order: FoldOrder) -> tuple[Saved, float]:
     return asyncio.run(_fit_here(store, order))
 
@@ -273,11 +309,11 @@ def _fit(store: Store, order: FoldOrder) -> tuple[Saved, float]:
 async def _fit_here(store: Store, order: FoldOrder) -> tuple[Saved, float]:
     model, config = await _open(order.model, order.config)
     frame, _ = _read_inputs(store, order, model.covariates(config), model.target)
+    historic = _cut(order, frame, model.covariates(config))[0] if order.is_vintage else order.split.training(frame)
     with TemporaryDirectory(prefix="chapkit-flows-") as folder:
         began = time.perf_counter()
-        trained = await _trained(
-            store, order, (model, config), frame, Path(folder), is_update=order.trained is not None
-        )
+        is_update = order.trained is not None
+        trained = await _trained(store, order, (model, config), historic, Path(folder), is_update=is_update)
         return save(store, trained, namespace=model.definition.namespace), time.perf_counter() - began
 
 
@@ -285,14 +321,14 @@ async def _trained(
     store: Store,
     order: FoldOrder,
     pair: tuple[ModelContract, ModelConfig],
-    frame: pd.DataFrame,
+    historic: pd.DataFrame,
     folder: Path,
     *,
     is_update: bool = False,
 ) -> Any:
     """The model to forecast with: trained here, taken from the store, or gone on with."""
     model, config = pair
-    rows = frame[frame["time_period"].isin(order.learn)].reset_index(drop=True)
+    rows = historic[historic["time_period"].isin(order.learn)].reset_index(drop=True)
     _, geo = _read_inputs(store, order, model.covariates(config), model.target)
     if order.trained is None:
         return await call_model(

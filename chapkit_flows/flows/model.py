@@ -34,6 +34,7 @@ from chapkit_flows.flows.settle import settle_after
 from chapkit_flows.flows.sweep import sweep
 from chapkit_flows.flows.train import train
 from chapkit_flows.flows.validate import validate
+from chapkit_flows.flows.vintages import VintagePlan
 from chapkit_flows.models.contract import ModelContract
 from chapkit_flows.settings import TaskRunnerKind
 
@@ -164,10 +165,14 @@ class Model(ModelContract):
 
     @cached_property
     def backtest(self) -> ModelFlow:
-        """The flow `(config, data, geo=None, plan=BacktestPlan())`; the plan may be a mapping."""
+        """The flow `(config, data, geo=None, plan=BacktestPlan(), vintages=None)`; the plans may be mappings."""
 
         async def backtest_flow(
-            config: ModelConfig, data: str, geo: str | None = None, plan: BacktestPlan = _DEFAULT_PLAN
+            config: ModelConfig,
+            data: str,
+            geo: str | None = None,
+            plan: BacktestPlan = _DEFAULT_PLAN,
+            vintages: VintagePlan | None = None,
         ) -> BacktestResult:
             """Forecast from past origins, and score that with what came after.
 
@@ -176,10 +181,12 @@ class Model(ModelContract):
                 data: Where the data is, with the truth: a path, any fsspec URL, or artifact://ID. CSV or Parquet.
                 geo: Where the polygons are, as GeoJSON.
                 plan: From which origins to forecast, how far ahead, and what the model may learn.
+                vintages: To use at each origin only what was known then: by the column known_at, issue or as_of of
+                    the data, else by what earlier readings of the same place brought.
             """
-            return await backtest(self, config, data, geo, plan=plan)
+            return await backtest(self, config, data, geo, plan=plan, vintages=vintages)
 
-        flow = self._flow("backtest", backtest_flow, config=self.config, plan=BacktestPlan)
+        flow = self._flow("backtest", backtest_flow, config=self.config, plan=BacktestPlan, vintages=VintagePlan | None)
         flow.task_runner = self.task_runner()
         return flow
 

@@ -26,7 +26,7 @@ from chapkit_flows.evaluation.score_charts import (
     map_spec,
 )
 from chapkit_flows.flows import steps
-from chapkit_flows.flows.folds import find_saved, once, work_name
+from chapkit_flows.flows.folds import digest_of_rows, find_saved, once, work_name
 from chapkit_flows.flows.session import RunSession
 from chapkit_flows.lineage.facts import RunFact
 from chapkit_flows.models.runner import Geo
@@ -40,7 +40,7 @@ PICTURES: Mapping[str, str] = {
 """What each picture shows, by the role that it has in the run."""
 
 _SHOWN: Mapping[str, tuple[str, ...]] = {
-    "plot_forecasts": ("data", "forecasts"),
+    "plot_forecasts": ("forecasts",),
     "plot_scores": ("scores", "baseline_scores"),
     "plot_map": ("scores", "geo"),
 }
@@ -101,9 +101,11 @@ def _draw_all(session: RunSession, data: Panel, polygons: Geo | None) -> None:
         "plot_map": lambda: None if polygons is None else _map(scores, polygons.model_dump(mode="json")),
     }
     digests = {edge.role: edge.artifact.digest for edge in (*session.inputs, *session.outputs)}
+    truth = digest_of_rows(data.frame)
     for role, make in specs.items():
         shown = {other: digests.get(other) for other in _SHOWN[role]}
         shown |= {"model": session.model.name, "target": session.model.target, "scale": str(_SCALE)}
+        shown["truth"] = truth
         picture = _draw_once(store, work_name(role, shown), make)
         if picture is not None:
             session.produced(role, _artifact_of_picture(role, picture))

@@ -66,10 +66,13 @@ class BacktestResult(RunResult):
     Attributes:
         metrics: The mean of each metric over all rows that could be scored.
         folds: How many folds there are, `done`, `reused` from an earlier backtest, and `failed`.
+        vintages: Where the folds had only what was known at their origins: the plan (`delay_days`,
+            `truth_lag_days`), what was `known`, and how much better they look on revised data (`optimism`).
     """
 
     metrics: Mapping[str, float]
     folds: Mapping[str, int]
+    vintages: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -188,6 +188,7 @@ class RunSession:
         return self.fact
 
     def _finish(self, outcome: Outcome, keep: Callable[[RunFact], None]) -> RunFact:
+        """Record the run; `keep` writes its manifest, before that counts."""
         return finish(self.resources.database, self.fact.id, outcome, keep=keep)
 
     def _write_manifests(self, outcome: Outcome) -> None:

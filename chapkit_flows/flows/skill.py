@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import pandas as pd
 from prefect.logging import get_run_logger
@@ -22,7 +22,7 @@ from chapkit_flows.evaluation.metrics import METRICS
 from chapkit_flows.evaluation.scores import learn_yardstick, score_split
 from chapkit_flows.evaluation.splits import Split
 from chapkit_flows.flows import steps
-from chapkit_flows.flows.folds import FoldOrder, do_fold, identify, once, work_name
+from chapkit_flows.flows.folds import FoldOrder, FoldSources, do_fold, identify, once, work_name
 from chapkit_flows.flows.session import RunSession
 from chapkit_flows.models.contract import ModelContract
 from chapkit_flows.models.discovery import load_model
@@ -36,14 +36,18 @@ SKILL = "skill_"
 
 @steps.step("score the baselines")
 async def score_baselines(
-    session: RunSession, horizon: int, cut: tuple[Panel, Sequence[Split]], names: Sequence[Baseline]
+    session: RunSession,
+    horizon: int,
+    cut: tuple[Panel, Sequence[Split]],
+    names: Sequence[Baseline],
+    sources: FoldSources | None = None,
 ) -> None:
     """Score baselines on the folds of the run, keep their scores, and tell the skill against each as a metric.
 
     A baseline that cannot be made from the data is left out, with a warning.
     """
     wanted = [name for name in names if name != session.model.name]
-    found = await asyncio.to_thread(_score_all, session, horizon, cut, wanted)
+    found = await asyncio.to_thread(_score_all, session, horizon, cut, wanted, sources)
     if found:
         table = pd.concat([frame.assign(model=name) for name, frame in found.items()], ignore_index=True)
         saved = await asyncio.to_thread(save, session.resources.store, table)
@@ -72,7 +76,11 @@ def _made(session: RunSession, role: str) -> ArtifactRef:
 
 
 def _score_all(
-    session: RunSession, horizon: int, cut: tuple[Panel, Sequence[Split]], names: Sequence[str]
+    session: RunSession,
+    horizon: int,
+    cut: tuple[Panel, Sequence[Split]],
+    names: Sequence[str],
+    sources: FoldSources | None,
 ) -> dict[str, pd.DataFrame]:
     found = {}
     log = get_run_logger()
@@ -84,13 +92,19 @@ def _score_all(
             )
             break
         try:
-            found[name] = _score(session, model, horizon, cut)
+            found[name] = _score(session, model, horizon, cut, sources)
         except ChapkitFlowsError as error:
             log.warning("The baseline %s is left out: %s", name, error)
     return found
 
 
-def _score(session: RunSession, model: ModelContract, horizon: int, cut: tuple[Panel, Sequence[Split]]) -> pd.DataFrame:
+def _score(
+    session: RunSession,
+    model: ModelContract,
+    horizon: int,
+    cut: tuple[Panel, Sequence[Split]],
+    sources: FoldSources | None,
+) -> pd.DataFrame:
     """The scores of one baseline; a rerun on the same folds reads them."""
     panel, splits = cut
     store = session.resources.store
@@ -111,7 +125,11 @@ def _score(session: RunSession, model: ModelContract, horizon: int, cut: tuple[P
         for split in splits
     ]
     metrics = [metric.name for metric in METRICS]
-    content = {"folds": [order.key("forecast") for order in orders], "metrics": metrics}
+    content: dict[str, Any] = {"metrics": metrics}
+    if sources is not None:
+        orders = [sources.of(order) for order in orders]
+        content["truth"] = sources.truth
+    content["folds"] = [order.key("forecast") for order in orders]
 
     def work() -> tuple[Saved, float]:
         frames = [_score_fold(store, order, panel.frame, model.target) for order in orders]

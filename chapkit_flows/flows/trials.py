@@ -113,7 +113,7 @@ class TrialSession(RunSession):
         restore_runs(self.resources.database, [fact])
         recorded = get_run(self.resources.database, fact.id)
         if recorded != fact:
-            keep(recorded)
+            keep(recorded)  # another run brought in the same data meanwhile
         return recorded
 
 

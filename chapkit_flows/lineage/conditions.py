@@ -170,7 +170,8 @@ def join_metric(comparison: Comparison, subject: Subject, dialect: str) -> tuple
     """The metrics of which a comparison is true, and how to join them to runs, which have one of a name at most."""
     metric = aliased(MetricRow)
     holds = _compare(col(metric.value), comparison, dialect)
-    of_run = and_(col(metric.run_id) == subject.id, col(metric.subject_id) == subject.id)
+    # As an equation PostgreSQL takes the second one for rare.
+    of_run = and_(col(metric.run_id) == subject.id, col(metric.subject_id).between(subject.id, subject.id))
     return metric, and_(of_run, col(metric.name) == comparison.key, holds)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -106,13 +106,30 @@ def open_experiment(database: Database, wanted: Experiment) -> Experiment:
     return database.transact(work)
 
 
-def add_trial(database: Database, experiment: Experiment, run_id: str, *, identity: str) -> Trial:
-    """Give a recorded run the next number of an experiment."""
+def add_trial(
+    database: Database,
+    experiment: Experiment,
+    run_id: str,
+    *,
+    identity: str,
+    keep: Callable[[Trial], None] = lambda _: None,
+) -> Trial:
+    """Give a recorded run the next number of an experiment.
+
+    Args:
+        database: To write.
+        experiment: One that was begun.
+        run_id: Of the run.
+        identity: Digest of all that its result depends on.
+        keep: Called with the trial before it counts; again, if another process took its number meanwhile.
+    """
+    first = Trial(experiment_id=experiment.id, run_id=run_id, number=1, identity=identity)
 
     def work(session: Session) -> Trial:
         of_it = col(TrialRow.experiment_id) == experiment.id
         last = session.scalar(select(func.max(TrialRow.number)).where(of_it))
-        trial = Trial(experiment_id=experiment.id, run_id=run_id, number=(last or 0) + 1, identity=identity)
+        trial = replace(first, number=(last or 0) + 1)
+        keep(trial)
         # Another process may take the same number meanwhile: the transaction is then run again.
         session.execute(insert(TrialRow), [asdict(trial)])
         return trial

@@ -16,6 +16,7 @@ from chapkit_flows.models.places import PerPlaceRunner
 from chapkit_flows.models.runner import BaseModelRunner, Config
 from chapkit_flows.refs import CodeVersion, canonical_json, digest_of
 
+_PERIOD_TYPES = ("daily", "weekly", "monthly", "yearly", "any")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
 
@@ -45,7 +46,7 @@ class ModelContract:
     name: str
     config: type[Config]
     runner: BaseModelRunner
-    period_type: Literal["weekly", "monthly", "any"] = "any"
+    period_type: Literal["daily", "weekly", "monthly", "yearly", "any"] = "any"
     required_covariates: Sequence[str] = ()
     allow_free_additional_continuous_covariates: bool = False
     requires_geo: bool = False
@@ -63,8 +64,9 @@ class ModelContract:
                 f"The model name {self.name!r} is not usable: write up to 63 lower-case letters, digits, - and _, "
                 "starting with a letter or digit."
             )
-        if self.period_type not in ("weekly", "monthly", "any"):
-            raise InvalidModel(f"Model {self.name}: period_type is {self.period_type!r}; write weekly, monthly or any.")
+        if self.period_type not in _PERIOD_TYPES:
+            known = ", ".join(_PERIOD_TYPES)
+            raise InvalidModel(f"Model {self.name}: period_type is {self.period_type!r}; write one of {known}.")
         upper = self.max_prediction_periods
         if self.min_prediction_periods < 1 or (upper is not None and upper < self.min_prediction_periods):
             raise InvalidModel(

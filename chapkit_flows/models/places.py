@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,7 +85,7 @@ class PerPlaceRunner(BaseModelRunner):
         """Go on training for each place that has new rows; a place that is new is trained."""
         kept: dict[str, Any] = {place: model[place] for place in model}
         for place, rows in _by_place(data):
-            with _naming(place):
+            with _Naming(place):
                 if place in kept:
                     kept[place] = await settle(self._runner.on_update(config, kept[place], rows, geo))
                 else:
@@ -107,7 +106,7 @@ class PerPlaceRunner(BaseModelRunner):
         past = dict(_by_place(historic))
         returned = {}
         for place, rows in _by_place(future):
-            with _naming(place):
+            with _Naming(place):
                 before = past.get(place, historic.iloc[:0])
                 returned[place] = await settle(self._runner.on_predict(config, model[place], before, rows, geo))
         return self._runner.join_places(returned)
@@ -162,16 +161,20 @@ def _by_place(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
         yield str(place), rows.reset_index(drop=True)
 
 
-@contextmanager
-def _naming(place: str) -> Iterator[None]:
-    """Say in an exception which place it is about."""
-    try:
-        yield
-    except ScriptFailed as error:
-        raise ScriptFailed(f"{place}: {error}", workspace=error.workspace) from error
-    except Exception as error:
-        error.add_note(f"The place is {place!r}.")
-        raise
+class _Naming:
+    """Says in an exception which place it is about."""
+
+    def __init__(self, place: str) -> None:
+        self._place = place
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, ScriptFailed):
+            raise ScriptFailed(f"{self._place}: {error}", workspace=error.workspace) from error
+        if error is not None:
+            error.add_note(f"The place is {self._place!r}.")
 
 
 def _describe(error: Exception) -> str:

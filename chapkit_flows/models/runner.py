@@ -36,8 +36,8 @@ class BaseModelRunner(ABC):
     own, so blocking code blocks nothing but itself. One runner may serve several runs at once: keep what
     belongs to a run out of `self`.
 
-    The frames have the columns `time_period` (`2020-01` or `2020-W05`) and `location` as text, the target
-    and the covariates as numbers; `geo` is None when the run was given none.
+    The frames have the columns `time_period` (`2020-01-31`, `2020-W05`, `2020-01` or `2020`) and `location` as text,
+    the target and the covariates as numbers; `geo` is None when the run was given none.
     """
 
     def on_init(self) -> Any:

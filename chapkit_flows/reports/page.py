@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from chapkit_flows.evaluation.metrics import METRICS
+from chapkit_flows.evaluation.vintages import describe_plan, known_table, optimism_table
 from chapkit_flows.lineage.assignments import Assignment, ModelVersion
 from chapkit_flows.lineage.facts import RunFact
 from chapkit_flows.reports.runs import leaves
@@ -22,6 +23,7 @@ padding: .25rem .8rem .25rem 0; border-bottom: 1px solid #e2e8f0; overflow-wrap:
 th { font-weight: 600; white-space: nowrap } img { max-width: 100%; height: auto } .lead { color: #475569 }
 """
 _SKILL = "skill_"
+_PARTIAL = ("vintage", "revised")  # what is of other inputs in part
 _TITLES = {metric.name: f"{metric.title} ({metric.unit})" for metric in METRICS}
 
 Rows = Sequence[tuple[str, object]]
@@ -60,6 +62,7 @@ def write_page(content: PageContent) -> str:
     for name, picture in content.pictures.items():
         encoded = base64.b64encode(picture).decode()
         parts.append(_section(name, f'<img alt="{_text(name)}" src="data:image/png;base64,{encoded}">'))
+    parts += _vintages(content.backtest)
     parts.append(_section("Limits", _list(limits(content))))
     parts += [_section(name, _table(rows)) for name, rows in _facts(run) if rows]
     head = (
@@ -80,7 +83,7 @@ def limits(content: PageContent) -> list[str]:
         found += _score_limits(trial)
     for edge in content.run.inputs:
         known = edge.artifact.metadata
-        if {"places", "first", "last"} <= set(known):
+        if edge.role not in _PARTIAL and {"places", "first", "last"} <= set(known):
             seen = f"{known['places']} places, {known['first']} to {known['last']}"
             found.append(f"As {edge.role} it has seen {seen}; of other places and times nothing is known.")
     if content.run.code is not None and content.run.code.dirty:
@@ -98,6 +101,8 @@ def _score_limits(trial: RunFact) -> list[str]:
     if trial.metrics.get("failed_folds"):
         found.append(f"{trial.metrics['failed_folds']:.0f} folds of its backtest failed.")
     given = trial.parameters
+    if given.get("vintages") is None:
+        found.append("Its backtest used data as known now: where values are revised later, it looks better than it is.")
     text = f"Its scores are of {trial.metrics.get('folds', 0):.0f} folds, {given.get('periods')} periods ahead"
     found.append(f"{text}, with covariates ahead: {given.get('covariates')}.")
     return found
@@ -117,6 +122,19 @@ def _scores(content: PageContent) -> list[str]:
     if skills:
         parts.append(_section("Skill in CRPS against the baselines (+10 % is a tenth better)", _table(skills)))
     return parts
+
+
+def _vintages(trial: RunFact | None) -> list[str]:
+    """How much better revised data would have looked, and what was known at each origin."""
+    revised = trial.find_output("revised_scores") if trial is not None else None
+    if trial is None or revised is None:
+        return []
+    lead = describe_plan(trial.parameters["vintages"])
+    optimism, known = optimism_table(revised.metadata["optimism"]), known_table(revised.metadata["known"])
+    return [
+        _section("How optimistic revised data are", f"<p>{_text(lead)} The scores above are so.</p>{_grid(*optimism)}"),
+        _section("What was known at each origin", _grid(*known)),
+    ]
 
 
 def _history(version: ModelVersion, changes: Sequence[Assignment]) -> Rows:
@@ -167,6 +185,12 @@ def _section(title: str, body: str) -> str:
 def _table(rows: Rows) -> str:
     lines = [f"<tr><th>{_text(name)}</th><td>{_text(value)}</td></tr>" for name, value in rows]
     return f"<table>{''.join(lines)}</table>"
+
+
+def _grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    top = "".join(f"<th>{_text(cell)}</th>" for cell in head)
+    lines = ["".join(f"<td>{_text(cell)}</td>" for cell in row) for row in rows]
+    return f"<table><tr>{top}</tr>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
 
 
 def _list(lines: Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -157,10 +158,13 @@ def _run_facts(run: RunFact) -> dict[str, Any]:
 
 def _data_facts(run: RunFact) -> dict[str, Any]:
     facts: dict[str, Any] = {}
+    counts: Counter[str] = Counter()
     for edge in run.inputs:
-        facts[edge.role] = edge.artifact.digest
+        counts[edge.role] += 1
+        role = edge.role if counts[edge.role] == 1 else f"{edge.role} {counts[edge.role]}"
+        facts[role] = edge.artifact.digest
         known = edge.artifact.metadata
-        facts |= {f"{edge.role}: {name}": known[name] for name in _PROFILE if known.get(name) is not None}
+        facts |= {f"{role}: {name}": known[name] for name in _PROFILE if known.get(name) is not None}
     return facts
 
 

@@ -34,11 +34,12 @@ from prefect.blocks.notifications import CustomWebhookNotificationBlock
 block = CustomWebhookNotificationBlock(name="alerts", url=sys.argv[1], json_data={"text": "{{subject}}: {{body}}"})
 block.save("alerts")
 """
-# Of the shipped automations: the model of these tests, and periods that they can wait for; the heartbeat is 30 seconds.
+# Of the shipped automations: the model of these tests, and periods that they can wait for. The heartbeat is 30 seconds;
+# on a busy machine one and a half of them pass between two, and a run that lives would be called crashed.
 CHANGES = {
     "dengue-retrain/retrain": "slow-train/train",
     "chapkit.model: dengue": "chapkit.model: slow",
-    "within: 540": "within: 45",
+    "within: 540": "within: 90",
     "within: 691200": "within: 10",
 }
 CASES = ("load", "fit", "commands", "store", "served")
@@ -160,7 +161,11 @@ def served(site: EventSite) -> Iterator[None]:
     """A process that serves the model of commands, without a worker."""
     with (site.log.with_name("serve.log")).open("wb") as sink:
         process = subprocess.Popen(
-            [script("python"), "model.py"], cwd=site.folder, env=site.environment, stdout=sink, stderr=sink
+            [script("python"), "model.py"],
+            cwd=site.folder,
+            env={**site.environment, "PREFECT_RUNNER_POLL_FREQUENCY": "2"},
+            stdout=sink,
+            stderr=sink,
         )
     try:
         assert site.has_deployment("slow-commands-train/served", while_running=process)
@@ -208,10 +213,13 @@ def _run(site: EventSite, flow_run_id: str) -> RunFact:
 
 @pytest.mark.parametrize("case", CASES)
 def test_cancelled_run_ends_at_once(site: EventSite, cancelled: dict[str, dict[str, Any]], case: str) -> None:
-    """Cancelled at any step, a run ends before Prefect has to kill it; both Prefect and lineage call it cancelled."""
+    """Cancelled at any step, a run ends and records itself before Prefect has to kill it; both call it cancelled."""
     run = cancelled[case]
-    assert ("CANCELLED", "cancelled") == (run["state"]["type"], _run(site, run["flow_run_id"]).status)
-    assert run["seconds"] < 25, site.logs(run["flow_run_id"])
+    fact = _run(site, run["flow_run_id"])
+    assert ("CANCELLED", "cancelled") == (run["state"]["type"], fact.status)
+    # Of one that was killed, lineage repeats what Prefect says. The clock alone would tell how busy the machine is.
+    assert "The run was cancelled." == str(fact.error).splitlines()[0], site.logs(run["flow_run_id"])
+    assert run["seconds"] < 60, site.logs(run["flow_run_id"])
 
 
 @pytest.mark.parametrize("case", ["commands", "served"])

@@ -205,8 +205,8 @@ def test_trains_from_the_form(window: Window, trained: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def started(window: Window, trained: str) -> dict[str, str]:
-    """A prediction, a retraining and a backtest started from their forms, one in the second UI; they run at once."""
+def started(window: Window, trained: str, live: tuple[str, Path]) -> dict[str, str]:
+    """A prediction, a retraining and a backtest started from their forms, one in the second UI; all run at once."""
     site, runs = window.site, {}
     assert "COMPLETED" == site.wait_for(trained)["type"]
     page = window.open_form("dengue-predict/predict")

@@ -25,6 +25,7 @@ BROAD_HANDLERS = {
     "chapkit_flows/flows/runners.py": "what a cluster fails with when a worker is lost has no base of its own",
     "chapkit_flows/flows/steps.py": "the model's own code can fail in any way",
     "chapkit_flows/lineage/engine.py": "closes the connections, then raises again",
+    "chapkit_flows/models/places.py": "the model's own code can fail in any way: its reason is told with its place",
     "chapkit_flows/models/worker.py": "the model's own code can fail in any way: raised again where it is awaited",
     "chapkit_flows/models/discovery.py": "importing the user's file can fail in any way",
 }

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from servers import SftpSite, azure_server, gcs_server, s3_server, sftp_server
@@ -13,6 +15,14 @@ from chapkit_flows.artifacts.store import Store, open_store
 from chapkit_flows.errors import StoreUnavailable
 from chapkit_flows.testing.stores import StoreContract
 from chapkit_flows.testing.sweeps import SweepContract
+
+BUCKET = "artifacts"
+# Each leads to an empty bucket, or container.
+SERVERS: dict[str, Callable[[Path], AbstractContextManager[dict[str, object]]]] = {
+    "s3": lambda folder: s3_server(BUCKET),
+    "gs": lambda folder: gcs_server(BUCKET),
+    "az": lambda folder: azure_server(BUCKET, folder),
+}
 
 
 class TestLocalStore(StoreContract, SweepContract):
@@ -32,22 +42,24 @@ class TestMemoryStore(StoreContract, SweepContract):
             files.rm(root, recursive=True)
 
 
-@pytest.fixture(scope="session")
-def bucket() -> str:
-    return "artifacts"
+class CloudContract(StoreContract, SweepContract):
+    """A store in a bucket of a server of this process, one for each class."""
 
+    scheme: ClassVar[str]
 
-@pytest.fixture(scope="session")
-def s3_options(bucket: str) -> Iterator[dict[str, object]]:
-    """Options that lead to an S3 server of this process, with an empty bucket."""
-    with s3_server(bucket) as options:
-        yield options
+    @pytest.fixture(scope="class")
+    @classmethod
+    def options(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, object]]:
+        with SERVERS[cls.scheme](tmp_path_factory.mktemp(cls.scheme)) as options:
+            yield options
 
-
-class TestS3Store(StoreContract, SweepContract):
     @pytest.fixture
-    def store(self, s3_options: dict[str, object], bucket: str) -> Store:
-        return open_store(f"s3://{bucket}/{uuid.uuid4().hex}", options=s3_options)
+    def store(self, options: dict[str, object]) -> Store:
+        return open_store(f"{self.scheme}://{BUCKET}/{uuid.uuid4().hex}", options=options)
+
+
+class TestS3Store(CloudContract):
+    scheme = "s3"
 
     def test_unreachable_server(self) -> None:
         """A server that does not answer is an error that names the store."""
@@ -61,40 +73,22 @@ class TestS3Store(StoreContract, SweepContract):
             open_store("s3://nowhere/x", options=options).write_manifest("a", {})
         assert "test-secret" not in str(caught.value)
 
-    def test_bucket_that_is_absent(self, s3_options: dict[str, object], bucket: str) -> None:
+    def test_bucket_that_is_absent(self, options: dict[str, object]) -> None:
         """Writing to a bucket that does not exist is an error that names the store."""
         with pytest.raises(StoreUnavailable, match="s3://no-such-bucket/x"):
-            open_store("s3://no-such-bucket/x", options=s3_options).write_manifest("a", {})
+            open_store("s3://no-such-bucket/x", options=options).write_manifest("a", {})
 
 
-@pytest.fixture(scope="session")
-def gcs_options(bucket: str) -> Iterator[dict[str, object]]:
-    """Options that lead to a server of Google's storage API, with an empty bucket."""
-    with gcs_server(bucket) as options:
-        yield options
-
-
-class TestGoogleStore(StoreContract, SweepContract):
-    @pytest.fixture
-    def store(self, gcs_options: dict[str, object], bucket: str) -> Store:
-        return open_store(f"gs://{bucket}/{uuid.uuid4().hex}", options=gcs_options)
+class TestGoogleStore(CloudContract):
+    scheme = "gs"
 
     @pytest.mark.skip(reason="the emulator loses objects when requests race; S3 and the local store are raced")
     def test_writers_race_a_sweep(self, store: Store) -> None:
         """See `SweepContract`."""
 
 
-@pytest.fixture(scope="session")
-def azure_options(bucket: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, object]]:
-    """Options that lead to a server of Azure's blob API, with an empty container."""
-    with azure_server(bucket, tmp_path_factory.mktemp("azurite")) as options:
-        yield options
-
-
-class TestAzureStore(StoreContract, SweepContract):
-    @pytest.fixture
-    def store(self, azure_options: dict[str, object], bucket: str) -> Store:
-        return open_store(f"az://{bucket}/{uuid.uuid4().hex}", options=azure_options)
+class TestAzureStore(CloudContract):
+    scheme = "az"
 
 
 @pytest.fixture(scope="session")

@@ -93,10 +93,23 @@ def test_profile_is_json() -> None:
             table(time_period=[*MONTHS, "2020-W05", "2020W06", "2020W07", "2020W08"]),
         ),
         (
+            "mixed_period_types",
+            "data.time_period",
+            "mixes days ('20200131') and months ('2020-01') and years ('2020') in",
+            table(time_period=["2020-01", "20200131", "2020", "2020-02"] * 2),
+        ),
+        (
+            "gap_in_periods",
+            "data.time_period",
+            "'a' has no row for 2020-01-02. Add the missing rows, with empty cells where nothing is known. If each row "
+            "stands for a week or a month, write it as 2020-W05 or 2020-01.",
+            table(time_period=[f"{month}-01" for month in MONTHS] * 2),
+        ),
+        (
             "invalid_period",
             "data.time_period",
-            "'2020-13' (line 3), '2020-01-05' (line 4), '' (line 5)",
-            table(time_period=["2020-01", "2020-13", "2020-01-05", None, "x", "y", "2020-01", "2020-02"]),
+            "'2020-13' (line 3), '2020-1-05' (line 4), '' (line 5)",
+            table(time_period=["2020-01", "2020-13", "2020-1-05", None, "x", "y", "2020-01", "2020-02"]),
         ),
         (
             "duplicate_rows",

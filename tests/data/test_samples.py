@@ -24,7 +24,7 @@ def spec(period_type: PeriodType = "monthly", *, places: int = 7, seed: int = 0,
     )
 
 
-@pytest.mark.parametrize("period_type", ["monthly", "weekly"])
+@pytest.mark.parametrize("period_type", ["yearly", "monthly", "weekly", "daily"])
 def test_samples_pass_the_check(period_type: PeriodType, tmp_path: Path) -> None:
     """Tables and polygons are written, and read back without a finding; the future follows the history."""
     paths = write_sample(make_sample(spec(period_type)), tmp_path / "new" / "folder")

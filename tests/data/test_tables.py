@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from datetime import date
+from datetime import date, time
 from pathlib import Path
 from typing import Any
 
@@ -257,7 +257,8 @@ def test_parquet_columns_keep_their_meaning() -> None:
 @pytest.mark.parametrize(
     ("message", "table"),
     [
-        ("column 'time_period' has the Parquet type date32", {"time_period": [date(2020, 1, 1)], "x": [1]}),
+        ("column 'time_period' has the Parquet type time", {"time_period": [time(12)], "x": [1]}),
+        ("column 'location' has the Parquet type date32", {"location": [date(2020, 1, 1)], "x": [1]}),
         ("column 'location' has the Parquet type double", {"location": [1.0], "x": [1]}),
         ("column 'y' has the Parquet type list", {"y": [[1]], "x": [1]}),
         ("column 'x' must hold numbers, but row 2 has 'many'", {"x": ["1", "many"]}),
@@ -269,6 +270,12 @@ def test_refused_parquet(message: str, table: dict[str, list[Any]]) -> None:
     with pytest.raises(UnreadableTable) as caught:
         read_parquet(pa.table(table), numeric=["x"], name="future")
     assert f"future {message}" in str(caught.value)
+
+
+def test_dates_are_days() -> None:
+    """Dates in Parquet are the periods of a daily table."""
+    frame = read_parquet(pa.table({"time_period": [date(2020, 2, 29)], "x": [1]}), numeric=["x"], name="data")
+    assert ["2020-02-29"] == frame["time_period"].tolist()
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1 is all there is", b"PAR1" + bytes(100) + b"PAR1"])

@@ -32,6 +32,7 @@ def test_guide_is_true(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
         for line in text.replace("\\\n", "").splitlines():
             run(cli, line, names)
     assert {"FIRST", "SECOND", "FORECAST"} <= set(names)
+    assert "How optimistic revised data are" in Path("vintages.html").read_text(encoding="utf-8")
     assert "Model card: dengue@" in Path("champion.html").read_text(encoding="utf-8")
 
 

@@ -12,7 +12,7 @@ from command_line import MODELS, write_tables
 from chapkit_flows import Model, load_model, open_resources
 from chapkit_flows.artifacts.codecs import load
 from chapkit_flows.artifacts.trees import list_tree
-from chapkit_flows.errors import BacktestFailed, PlacesFailed, ValidationFailed
+from chapkit_flows.errors import BacktestFailed, PlacesFailed, RunnerFailed, ValidationFailed
 from chapkit_flows.flows.places import digest_rows
 from chapkit_flows.flows.summary import summarise
 from chapkit_flows.lineage.facts import Edge, RunFact
@@ -157,6 +157,22 @@ def test_place_that_was_not_trained(tables: dict[str, Path], places: list[str], 
     assert "place_not_trained" in [one.code for one in found.diagnostics]
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_prediction_that_fails_names_its_place(
+    kind: str,
+    tables: dict[str, Path],
+    places: list[str],
+    calls: Callable[[], list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """When the prediction for a place fails, the error says for which."""
+    model = find(kind)
+    model.train(model.config(), str(tables["training"]))
+    monkeypatch.setenv("FAIL_FOR", places[1])
+    with pytest.raises(RunnerFailed, match=f"The place is '{places[1]}'|{places[1]}: The predict command"):
+        predict(model, tables)
+
+
 def test_only_wanted_places_are_read(
     tables: dict[str, Path], places: list[str], calls: Callable[[], list[str]]
 ) -> None:
@@ -188,6 +204,20 @@ def test_other_processes_train(
     there = model.train.with_options(task_runner=model.task_runner("dask", workers=2))
     assert digest == run_of(there(model.config(), str(tables["training"])).run_id).output("model").digest
     assert [f"train {place}" for place in places] == calls()
+
+
+def test_killed_process_loses_no_finished_place(
+    tmp_path: Path, calls: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the kill of a process its chunk goes on where it was: what was trained in it is not trained again."""
+    training = write_tables(tmp_path / "tables", places=8)["training"]
+    places = sorted(pd.read_csv(training)["location"].unique())
+    monkeypatch.setenv("KILL_AT", places[7])
+    monkeypatch.setenv("KILLED", str(tmp_path / "killed"))
+    model = find("placed_function")
+    train = model.train.with_options(task_runner=model.task_runner("processes", workers=1))
+    train(model.config(), str(training))
+    assert sorted([f"train {place}" for place in places] + [f"train {places[7]}"]) == calls()
 
 
 @pytest.mark.parametrize("kind", ["placed_function", "placed_shell"])
@@ -237,11 +267,11 @@ def test_retraining_promotes(tables: dict[str, Path], calls: Callable[[], list[s
 
 def test_provinces_of_vietnam(shared: Path, tmp_path: Path, calls: Callable[[], list[str]]) -> None:
     """Of 57 provinces with sixteen years of data each has its model; a corrected count trains one of them again."""
-    table = pd.read_csv(shared / "vnm_dengue_monthly/vietnam_monthly.csv", dtype={"time_period": str}, index_col=0)
+    table = pd.read_csv(shared / "vnm_dengue_monthly/vietnam_monthly.csv", dtype={"time_period": str})
     ahead = table["time_period"] > "2010-09"
     files = {name: tmp_path / f"{name}.csv" for name in ("first", "second", "future")}
     table[~ahead].to_csv(files["first"], index=False)
-    corrected = (table["location"] == "HA NOI") & (table["time_period"] == "2010-09")
+    corrected = (table["location"] == "QUANG NINH") & (table["time_period"] == "2010-09")
     assert 1 == corrected.sum()
     table[~ahead].assign(disease_cases=table["disease_cases"].mask(corrected, 1e3)).to_csv(files["second"], index=False)
     table[ahead].drop(columns="disease_cases").to_csv(files["future"], index=False)
@@ -249,7 +279,7 @@ def test_provinces_of_vietnam(shared: Path, tmp_path: Path, calls: Callable[[], 
     model.train(model.config(), str(files["first"]))
     assert 57 == len(calls())
     model.train(model.config(), str(files["second"]))
-    assert ["train HA NOI"] == calls()
+    assert ["train QUANG NINH"] == calls()
     forecast = predict(model, {"historic": files["second"], "future": files["future"]})
     assert (3 * 57, 57) == (len(forecast), forecast["location"].nunique())
 

@@ -292,7 +292,7 @@ def test_command_line(data: str, calls: Path, cli: CommandLine) -> None:
     failed = cli(*given, "--set", "additional_continuous_covariates=[],[wind]", "--json")
     assert (1, {"done": 1, "reused": 1, "failed": 1}) == (failed.code, failed.json["trials"])
     said = cli("experiments", "show", "shifts").out
-    assert "Trial 3 failed: ValidationFailed: additional_covariates_not_allowed" in said
+    assert "Trial 3 failed: ValidationFailed: missing_covariate: data has no column" in said
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from chapkit_flows.lineage.annotations import history, load_tags, set_tags
 from chapkit_flows.lineage.assignments import Decision
 from chapkit_flows.lineage.configs import record_config
 from chapkit_flows.lineage.engine import Database, open_database
+from chapkit_flows.lineage.experiments import Experiment, add_trial, open_experiment
 from chapkit_flows.lineage.facts import NewEntry, Reading, RunFact
 from chapkit_flows.lineage.migrations import REVISIONS, read_revision
 from chapkit_flows.lineage.migrations.upgrade import downgrade, make_config
@@ -33,6 +34,8 @@ ROWS = {
     "lineage_config_entry",
     "lineage_model_version",
     "lineage_assignment",
+    "lineage_experiment",
+    "lineage_trial",
 }
 OPEN = """
 open_database(url).close()
@@ -60,6 +63,8 @@ def go_back(url: str, revision: str) -> tuple[RunFact, RunFact]:
     record_config(database, make_config_version(n_lags=3), NewEntry(origin="apply", author="ana"))
     version, why = register(database, training.output("model").id, by="ana"), Decision(actor="ana", reason="x")
     promote(database, version, alias="champion", expected=None, decision=why)
+    experiment = open_experiment(database, Experiment(name="lags", models=("rain",), description="", author="ana"))
+    add_trial(database, experiment, training.id, identity=training.inputs[0].artifact.digest)
     assert ROWS == {name for name in ROWS if count_rows(database, name)}
     with database.write() as session:
         downgrade(session.connection(), revision)

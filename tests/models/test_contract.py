@@ -32,7 +32,7 @@ def test_good_names(name: str) -> None:
             ({"name": name}, "model name .* is not usable")
             for name in ("", "Rain", "-a", "a b", "a/b", "é", "x" * 64, "a\n")
         ],
-        ({"period_type": "daily"}, "period_type is 'daily'; write weekly, monthly or any"),
+        ({"period_type": "hourly"}, "period_type is 'hourly'; write one of daily, weekly, monthly, yearly, any"),
         ({"min_prediction_periods": 0}, "bounds 0 to None hold no horizon"),
         ({"min_prediction_periods": -1, "max_prediction_periods": 3}, "bounds -1 to 3 hold no horizon"),
         ({"min_prediction_periods": 4, "max_prediction_periods": 3}, "bounds 4 to 3 hold no horizon"),

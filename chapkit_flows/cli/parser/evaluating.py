@@ -23,6 +23,7 @@ def add_evaluating(commands: Commands) -> None:
     add_geo(backtest)
     add_config(backtest)
     _add_plan(backtest)
+    _add_vintages(backtest)
     backtest.add_argument("--no-pictures", dest="pictures", action="store_false", help="draw no pictures")
 
     _add_sweep(commands)
@@ -53,6 +54,25 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", metavar="N", type=int, help="how many folds at once; default: the setting")
     parser.add_argument(
         "--cluster", metavar="ADDRESS", help="of a running cluster: tcp://HOST:8786 (dask), ray://HOST:10001 (ray)"
+    )
+
+
+def _add_vintages(parser: argparse.ArgumentParser) -> None:
+    """What was known at an origin."""
+    parser.add_argument(
+        "--vintages",
+        action="store_true",
+        help="use at each origin only what was known then: by the column known_at, issue or as_of of --data, else by "
+        "what earlier runs have read there; tells how much better revised data look",
+    )
+    parser.add_argument(
+        "--delay", metavar="DAYS", type=int, help="days from the end of the origin to the forecast; default: 0"
+    )
+    parser.add_argument(
+        "--truth-lag",
+        metavar="DAYS",
+        type=int,
+        help="score with what was known so long after the end of a period; default: with what is known now",
     )
 
 

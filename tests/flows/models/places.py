@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import signal
 import sys
 from pathlib import Path
 
@@ -23,6 +24,10 @@ def note(word, data):
         calls.write(f"{word} {place}\n")
     if place in os.environ.get("FAIL_FOR", "").split(","):
         raise ZeroDivisionError(f"no rain fell in {place}")
+    once = Path(os.environ.get("KILLED", "/nowhere"))
+    if place == os.environ.get("KILL_AT") and not once.exists():
+        once.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def on_train(config, data, geo=None):
