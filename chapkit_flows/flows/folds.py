@@ -43,7 +43,6 @@ from chapkit_flows.refs import ArtifactRef, ConfigRef, canonical_json, digest_of
 from chapkit_flows.resources import open_artifacts
 from chapkit_flows.settings import ChapkitFlowsSettings
 
-
 _REMEDY = "Give workers the settings of the flow: PREFECT_INTEGRATIONS_CHAPKIT_FLOWS_STORAGE_URL."
 
 
