@@ -286,7 +286,7 @@ async def _forecast_here(store: Store, order: FoldOrder) -> tuple[Saved, float]:
             Mask(config),
         )
         seconds = time.perf_counter() - began
-        return save(store, read_predictions(returned, future)), seconds
+        return save(store, read_predictions(returned, future), codec="parquet"), seconds
 
 
 def _cut(order: FoldOrder, frame: pd.DataFrame, covariates: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
