@@ -29,7 +29,7 @@ class Ranked:
 
     Attributes:
         values: Those of its config that are not the same in all trials.
-        score: None if it failed.
+        score: None if it failed, or the metric is not defined for its forecasts.
         skill: In CRPS, against the baseline that the best trial is compared with.
         compared: Beside the best, on the rows that both have; None for the best itself, and where nothing can be said.
         note: Why nothing can be said.
@@ -52,7 +52,7 @@ class Ranked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ranking:
-    """The trials of an experiment that can be compared, the best first, then those that failed.
+    """The trials of an experiment that can be compared, the best first, then those without a score.
 
     Attributes:
         metric: By which they are ordered.
@@ -70,7 +70,7 @@ class Ranking:
 
     @property
     def best(self) -> Ranked | None:
-        """The best trial; None if all failed."""
+        """The best trial; None if none has a score."""
         return next((row for row in self.rows if row.is_best), None)
 
     def cells(self) -> tuple[list[str], list[list[str]]]:
@@ -87,7 +87,8 @@ class Ranking:
     def _cells(self, row: Ranked, *, several: bool) -> list[str]:
         cells = [f"{row.trial.number}{' best' if row.is_best else ''}", *([row.run.model] if several else [])]
         cells += ["" if name not in row.values else _text(row.values[name]) for name in self.varying]
-        cells.append("failed" if row.score is None else f"{row.score:.4g}")
+        unknown = "not defined" if row.run.status == "completed" else "failed"
+        cells.append(unknown if row.score is None else f"{row.score:.4g}")
         cells += [] if self.baseline is None else ["" if row.skill is None else f"{row.skill:+.1%}"]
         folds, failed = (int(row.run.metrics.get(name, 0)) for name in ("folds", "failed_folds"))
         return [*cells, *_difference(row), f"{folds - failed} of {folds}" if folds else "", row.run.id]
@@ -161,11 +162,18 @@ def rank(resources: Resources, experiment: Experiment, metric: str = "crps") -> 
         varying=varying,
         rows=tuple(rows),
         baseline=baseline,
-        left_out=len({trial.identity for trial, _ in found}) - len(rows),
+        left_out=len({trial.identity for trial, _ in found}) - len(alike(found)),
     )
 
 
 def comparable(found: Sequence[tuple[Trial, RunFact]]) -> list[tuple[Trial, RunFact]]:
+    """Of each config the last run that is whole, and only those with the data, the folds and the code of the last."""
+    # The same config may have been tried with other baselines, or once without what one of its references leads to.
+    last = {_subject(trial, run): (trial, run) for trial, run in sorted(alike(found), key=_is_whole)}
+    return sorted(last.values(), key=lambda pair: pair[0].number)
+
+
+def alike(found: Sequence[tuple[Trial, RunFact]]) -> list[tuple[Trial, RunFact]]:
     """Of the same trial the last run; and only those with the data, the folds and the code of the last trial."""
     last = list({trial.identity: (trial, run) for trial, run in found}.values())
     last.sort(key=lambda pair: pair[0].number)
@@ -174,6 +182,14 @@ def comparable(found: Sequence[tuple[Trial, RunFact]]) -> list[tuple[Trial, RunF
     wanted = _conditions(last[-1][1])
     codes = {run.model: _code(run) for _, run in last}
     return [(trial, run) for trial, run in last if _conditions(run) == wanted and _code(run) == codes[run.model]]
+
+
+def _subject(trial: Trial, run: RunFact) -> tuple[str, str]:
+    return run.model, run.config.digest if run.config else trial.identity
+
+
+def _is_whole(pair: tuple[Trial, RunFact]) -> bool:
+    return pair[1].status == "completed" and not pair[1].metrics.get("failed_folds")
 
 
 def _conditions(run: RunFact) -> tuple[Any, ...]:

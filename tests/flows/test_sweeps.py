@@ -128,6 +128,28 @@ def test_nothing_is_tried_twice(tried: Model, data: str, calls: Path) -> None:
     assert ([4, 5], 3) == (sorted(row.trial.number for row in found.rows), found.left_out)
 
 
+def test_a_config_has_one_row(tried: Model, data: str, calls: Path) -> None:
+    """A config that was tried again with other baselines is ranked once, by its last run; nothing is called left out."""
+    search = {"experiment": "once", "values": {"shift": [0, 1]}}
+    tried.sweep(tried.config(), data, search, plan=PLAN)
+    tried.sweep(tried.config(), data, search, plan=PLAN | {"baselines": ["persistence"]})
+    found = ranking("once")
+    assert ([4, 3], "persistence", 0) == ([row.trial.number for row in found.rows], found.baseline, found.left_out)
+
+
+def test_a_metric_that_is_not_defined(tried: Model, data: str, calls: Path) -> None:
+    """A trial whose forecasts have no value of a metric has not failed: of counts of 0 there is no error in percent."""
+    table = pd.read_csv(data, dtype={"time_period": str}).assign(disease_cases=0)
+    zeros = Path(data).with_name("zeros.csv")
+    table.to_csv(zeros, index=False)
+    search = {"experiment": "zeros", "values": {"shift": [0, 1]}, "metric": "mape"}
+    result = tried.sweep(tried.config(), str(zeros), search, plan=PLAN | {"baselines": []})
+    assert ({"done": 2, "reused": 0, "failed": 0}, {}) == (result.trials, result.best)
+    resources = open_resources()
+    _, rows = rank(resources, find_experiment(resources.database, "zeros"), "mape").cells()
+    assert ["not defined", "not defined"] == [row[2] for row in rows]
+
+
 def test_a_trial_that_fails_is_told(tried: Model, data: str, calls: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A trial without any forecast is a failed run beside the others; one that lacks a fold is never the best; and a
     sweep again does only those.
@@ -193,13 +215,10 @@ def test_each_trial_is_looked_up_once(tried: Model, data: str, calls: Path, monk
     read: list[str] = []
     monkeypatch.setattr(Store, "claim", _counted(Store.claim, asked))
     monkeypatch.setattr("chapkit_flows.flows.sweep.load_trials", _counted(load_trials, read))
-    search = {"experiment": "few", "values": {"shift": "0:5"}, "sampler": "optuna", "batch": 1}
-    plan = PLAN | {"splits": 1, "baselines": ()}
-    tried.sweep(tried.config(), data, search | {"trials": 4}, plan=plan)
-    few = len(asked)
-    asked.clear()
-    tried.sweep(tried.config(), data, search | {"trials": 8, "experiment": "many"}, plan=plan)
-    assert (2, True) == (len(read), len(asked) <= 2 * few)
+    search = {"experiment": "many", "values": {"shift": "0:5"}, "sampler": "optuna", "batch": 1, "trials": 8}
+    done = tried.sweep(tried.config(), data, search, plan=PLAN | {"splits": 1, "baselines": ()})
+    assert {"done": 8, "reused": 0, "failed": 0} == done.trials
+    assert (1, True) == (len(read), len(asked) <= 3 * 8)  # each of eight asking for all before it: 28 more
 
 
 def _counted(function: Callable[..., Any], calls: list[str]) -> Callable[..., Any]:
