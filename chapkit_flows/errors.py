@@ -293,10 +293,10 @@ class UnknownMetric(EvaluationError):
 
 
 class WorkerLost(EvaluationError):
-    """The worker that did a fold was lost. Run the backtest again: it does only the folds that are missing.
+    """The worker that did a fold, or trained for some places, was lost. Run again: only what is missing is done.
 
     Attributes:
-        with_others: Whether the folds that others did were lost with it, whichever was the cause.
+        with_others: Whether what others did was lost with it, whichever was the cause.
     """
 
     def __init__(self, message: str = "", *, with_others: bool = False) -> None:

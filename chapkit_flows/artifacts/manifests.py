@@ -19,6 +19,8 @@ from chapkit_flows.refs import ArtifactRef
 FORMAT = 1
 FOLDS = "folds"
 """The folder of the manifests that say which folds are done: they make a rerun find them, in whatever process."""
+PLACES = "places"
+"""The folder of the manifests that say for which places a model is trained, and on what."""
 
 _LIBRARIES = ("chapkit-flows", "cloudpickle", "numpy", "pandas", "pyarrow")
 _FIELDS = ("id", "kind", "level", "digest", "size", "media_type", "codec", "status")

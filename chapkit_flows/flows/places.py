@@ -15,6 +15,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
 from chapkit_flows.artifacts.codecs import Saved, save
+from chapkit_flows.artifacts.manifests import PLACES
 from chapkit_flows.artifacts.store import Store
 from chapkit_flows.configs.block import ModelConfig
 from chapkit_flows.configs.versions import config_version
@@ -36,9 +37,6 @@ from chapkit_flows.places import PlaceModels
 from chapkit_flows.refs import ArtifactRef, ConfigRef, Diagnostic, canonical_json, digest_of
 from chapkit_flows.resources import open_artifacts
 from chapkit_flows.settings import ChapkitFlowsSettings
-
-PLACES = "places"
-"""The folder of the manifests that say for which places a model is trained, and on what."""
 
 # A chunk is one task. Few enough that tasks cost little, more than there are workers, so that none is idle long.
 _CHUNKS_PER_WORKER = 4
@@ -189,7 +187,10 @@ def _fit_all(session: RunSession, config: ModelConfig, data: Panel) -> _Outcome:
     done: list[list[TrainedPlace] | ChapkitFlowsError] = fan_out(fit_chunk, orders, lambda _: None)
     for order, fitted in zip(orders, done, strict=True):
         if isinstance(fitted, ChapkitFlowsError):
-            outcome.failed |= dict.fromkeys(order.names, str(fitted))
+            # A process that was killed has trained for some of them before.
+            kept = {place: known[0] for place, name in order.names.items() if (known := find_done(store, name))}
+            outcome.trained |= kept
+            outcome.failed |= {place: str(fitted) for place in order.names if place not in kept}
             continue
         outcome.trained |= {one.place: one.saved for one in fitted if one.saved is not None}
         outcome.failed |= {one.place: one.reason for one in fitted if one.reason}

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import threading
+from contextlib import suppress
 from typing import Any, Self
 
 from prefect.context import SyncClientContext
@@ -13,6 +14,7 @@ from prefect.futures import PrefectConcurrentFuture
 from prefect.settings import PREFECT_API_URL
 from prefect.task_runners import ProcessPoolTaskRunner
 
+from chapkit_flows.errors import ChapkitFlowsError
 from chapkit_flows.flows.sending import sent_as_reference
 from chapkit_flows.models.discovery import load_model
 
@@ -51,7 +53,9 @@ def begin_process(entrypoint: str | None, server: str | None) -> None:
     """
     threading.Thread(target=_end_with_parent, name="end with the flow", daemon=True).start()
     if entrypoint is not None:
-        load_model(entrypoint)
+        # A file that cannot be imported here is each fold's to tell: what is raised here breaks the pool unexplained.
+        with suppress(ChapkitFlowsError):
+            load_model(entrypoint)
     if server is not None and server == PREFECT_API_URL.value():
         SyncClientContext().__enter__()  # each task makes two clients unless there is one
 

@@ -85,10 +85,10 @@ def outcome_of(future: PrefectFuture[Any]) -> Any:
     try:
         result = future.result(raise_on_failure=False)
     except BrokenExecutor:
-        return WorkerLost("A process that did a fold was killed, and with it all others.", with_others=True)
+        return WorkerLost("The process that did it was killed, and with it all others.", with_others=True)
     except Exception as error:  # noqa: BLE001
         # Each cluster has errors of its own for a worker that is lost, and they have no base in common.
-        return WorkerLost(f"The worker that did the fold was lost: {type(error).__name__}: {error}")
+        return WorkerLost(f"The worker that did it was lost: {type(error).__name__}: {error}")
     if isinstance(result, BaseException) and not isinstance(result, ChapkitFlowsError):
         return BacktestFailed(f"{type(result).__name__}: {result}")
     return result

@@ -15,7 +15,7 @@ from prefect.client.orchestration import SyncPrefectClient
 
 from chapkit_flows import Model, load_model
 from chapkit_flows.artifacts.store import Store
-from chapkit_flows.errors import InvalidSetting
+from chapkit_flows.errors import BacktestFailed, InvalidSetting
 from chapkit_flows.flows import backtest, pictures, skill
 from chapkit_flows.flows.processes import ModelProcessPoolTaskRunner, make_process_runner
 
@@ -101,6 +101,19 @@ def test_a_rerun_scores_and_draws_nothing(tried: Model, tmp_path: Path) -> None:
             tried.backtest(tried.config(), str(data), plan=plan)
         done.append((drawn.total(), scored.total(), others.total()))
     assert [(2, 2, 2), (0, 0, 0), (1, 0, 2)] == done
+
+
+def test_a_file_that_other_processes_cannot_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fold whose process cannot import the model says why, and not that its process was killed."""
+    monkeypatch.setenv("CALLS", str(tmp_path / "calls.txt"))
+    file = tmp_path / "homely.py"
+    refusal = "import multiprocessing\nassert multiprocessing.parent_process() is None, 'only at home'\n"
+    file.write_text(TRIED.read_text().replace("TriedConfig", "HomelyConfig") + refusal)
+    model: Any = load_model(f"{file}:tried")
+    flow = model.backtest.with_options(task_runner=model.task_runner("processes", workers=1))
+    data = write_tables(tmp_path / "tables")["training"]
+    with pytest.raises(BacktestFailed, match="homely.py cannot be imported: AssertionError: only at home"):
+        flow(model.config(), str(data), plan={"periods": 2, "splits": 2, "pictures": False, "baselines": []})
 
 
 @pytest.mark.parametrize(

@@ -220,6 +220,21 @@ def test_killed_process_loses_no_finished_place(
     assert sorted([f"train {place}" for place in places] + [f"train {places[7]}"]) == calls()
 
 
+def test_place_that_kills_its_process(
+    tmp_path: Path, calls: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a chunk whose process is killed each time, what was trained counts as trained: only the others have failed."""
+    training = write_tables(tmp_path / "tables", places=8)["training"]
+    places = sorted(pd.read_csv(training)["location"].unique())
+    monkeypatch.setenv("KILL_AT", places[7])
+    model = find("placed_function")
+    train = model.train.with_options(task_runner=model.task_runner("processes", workers=1))
+    with pytest.raises(PlacesFailed, match=r"No model for 1 of 8 places") as failure:
+        train(model.config(), str(training))
+    assert [places[7]] == list(failure.value.reasons)
+    assert "killed" in failure.value.reasons[places[7]]
+
+
 @pytest.mark.parametrize("kind", ["placed_function", "placed_shell"])
 @pytest.mark.parametrize("strategy", ["refit", "train_once"])
 def test_backtest(kind: str, strategy: str, tables: dict[str, Path], calls: Callable[[], list[str]]) -> None:

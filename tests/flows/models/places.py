@@ -24,9 +24,10 @@ def note(word, data):
         calls.write(f"{word} {place}\n")
     if place in os.environ.get("FAIL_FOR", "").split(","):
         raise ZeroDivisionError(f"no rain fell in {place}")
-    once = Path(os.environ.get("KILLED", "/nowhere"))
-    if place == os.environ.get("KILL_AT") and not once.exists():
-        once.touch()
+    killed = os.environ.get("KILLED")
+    if place == os.environ.get("KILL_AT") and not (killed and Path(killed).exists()):
+        if killed:
+            Path(killed).touch()
         os.kill(os.getpid(), signal.SIGKILL)
 
 
