@@ -8,9 +8,10 @@ The one rule. An object lives if
 4. it was written or claimed after the start of a run that is still recorded as running, and that began less than
    `lease` ago: the run may be about to record it.
 
-Everything else is dead, and with it the notes of the folds of backtests that it was the result of: such a fold is done
-again when it is asked for. Whoever stores bytes that are there already claims them: an object that is older than a day
-then counts as new, under a lock against its removal (on a disk) or behind the announcement of the sweep (elsewhere).
+Everything else is dead, and with it the notes of the folds of backtests, and of the places of trainings, that it was
+the result of: such work is done again when it is asked for. Whoever stores bytes that are there already claims them: an
+object that is older than a day then counts as new, under a lock against its removal (on a disk) or behind the
+announcement of the sweep (elsewhere).
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import chain
 
 from chapkit_flows.artifacts.backends import RENEW_SECONDS
 from chapkit_flows.artifacts.codecs import is_folder
-from chapkit_flows.artifacts.manifests import FOLDS
+from chapkit_flows.artifacts.manifests import FOLDS, PLACES
 from chapkit_flows.artifacts.store import Store, Sweep
 from chapkit_flows.artifacts.trees import TreeEntry, list_tree
 from chapkit_flows.errors import DigestMismatch, ObjectMissing, UpkeepError
@@ -78,7 +80,7 @@ class Collected:
         dead: Objects that nobody needs.
         removed: How many of them are gone.
         unfinished: Files of dead processes that were removed.
-        folds: Notes of folds that were removed, as the forecasts that they name are gone.
+        folds: Notes of folds and of places that were removed, as the forecasts and models that they name are gone.
     """
 
     live: int
@@ -125,9 +127,11 @@ def collect(resources: Resources, policy: Policy) -> Collected:
 
 
 def _forget_folds(store: Store, sweep: Sweep, cutoff: datetime) -> int:
-    """Remove the notes that say which folds of backtests are done, where what was done is gone; how many there were."""
+    """Remove the notes that say which folds of backtests are done, and for which places a model is trained, where what
+    was done is gone; how many there were.
+    """
     gone = 0
-    for name in store.manifest_names(FOLDS):
+    for name in chain.from_iterable(map(store.manifest_names, (FOLDS, PLACES))):
         try:
             digest = str(store.read_manifest(name)["saved"]["digest"])
             is_there = store.has(digest)

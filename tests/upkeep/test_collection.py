@@ -193,14 +193,15 @@ def test_stores_again_what_was_collected(world: World) -> None:
         assert io.BytesIO(b"table").read() == file.read()
 
 
-def test_forgets_folds_whose_forecasts_are_gone(world: World) -> None:
-    """The note of a fold goes with the forecast that it names; one whose forecast lives, or is young, stays."""
+@pytest.mark.parametrize("folder", ["folds", "places"])
+def test_forgets_work_whose_result_is_gone(folder: str, world: World) -> None:
+    """The note of a fold, or a place, goes with what it names; one whose forecast or model lives, or is young, stays."""
     kept = world.train(b"table", a=b"1").output("model").digest
     orphan = world.put(b"the forecast of a fold").digest
     for name, digest in (("kept", kept), ("gone", orphan), ("lost", f"sha256:{'0' * 64}")):
-        world.resources.store.write_manifest(f"folds/{name}", {"saved": {"digest": digest}, "seconds": 1.0})
+        world.resources.store.write_manifest(f"{folder}/{name}", {"saved": {"digest": digest}, "seconds": 1.0})
     world.age(8)
-    world.resources.store.write_manifest("folds/young", {"saved": {"digest": orphan}, "seconds": 1.0})
+    world.resources.store.write_manifest(f"{folder}/young", {"saved": {"digest": orphan}, "seconds": 1.0})
     found = collect(world.resources, POLICY)
     assert (1, 2) == (found.removed, found.folds)
-    assert ["folds/kept", "folds/young"] == world.resources.store.manifest_names("folds")
+    assert [f"{folder}/kept", f"{folder}/young"] == world.resources.store.manifest_names(folder)

@@ -104,9 +104,9 @@ class World:
         remove_alias(self.resources, version.model, alias="staging", decision=why)
 
     def age(self, days: float) -> None:
-        """Let all objects, and the notes of folds, be older than they are."""
+        """Let all objects, and the notes of folds and places, be older than they are."""
         moment = time.time() - days * DAY
-        for folder in ("objects", "manifests/folds"):
+        for folder in ("objects", "manifests/folds", "manifests/places"):
             for file in (self.folder / "artifacts" / folder).rglob("*"):
                 if file.is_file():
                     os.utime(file, (moment, moment))
