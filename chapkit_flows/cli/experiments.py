@@ -20,6 +20,7 @@ from chapkit_flows.errors import ChapkitFlowsError, InvalidConfig, InvalidSweep
 from chapkit_flows.flows.model import Model
 from chapkit_flows.flows.searches import SweepPlan, read_contestants
 from chapkit_flows.lineage.experiments import find_experiment, list_experiments
+from chapkit_flows.models.masking import MASK
 from chapkit_flows.ranking import Ranked, Ranking, rank
 from chapkit_flows.resources import open_facts, open_resources
 
@@ -160,8 +161,11 @@ def _print_next(best: Ranked, name: str) -> None:
     words = ["chapkit-flows", "train", _short(run.entrypoint), "--data", str(run.parameters.get("data", "URI"))]
     words += ["--geo", str(run.parameters["geo"])] if run.parameters.get("geo") else []
     words += ["--config", f"{run.config.block_type}/{run.config.name}"] if run.config.name else []
-    for key in run.parameters.get("values", {}):
-        words += ["--set", f"{key}={write_value(run.config.content.get(key))}"]
+    # Where the sweep began from values that are saved nowhere, all are needed, not only those that it has tried.
+    tried = dict.fromkeys(run.parameters.get("values", {}))
+    for key in tried if run.config.name else tried | dict(run.config.content):
+        value = write_value(run.config.content.get(key))
+        words += ["--set", f"{key}={value}"] if MASK not in value else []
     print_line(f"\nTo use the best, trial {best.trial.number}: train with its config, register the model, promote it:")
     print_line(f"  {shlex.join(words)}")
     print_line("  chapkit-flows models register ID")

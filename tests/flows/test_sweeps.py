@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -361,6 +362,18 @@ def test_command_line(data: str, calls: Path, cli: CommandLine) -> None:
     assert (1, {"done": 1, "reused": 1, "failed": 1}) == (failed.code, failed.json["trials"])
     said = cli("experiments", "show", "shifts").out
     assert "Trial 3 failed: ValidationFailed: missing_covariate: data has no column" in said
+
+
+def test_the_command_for_the_best(tried: Model, data: str, calls: Path, cli: CommandLine) -> None:
+    """The command that is printed trains with the whole config of the best trial, also with what was not tried."""
+    config = tried.config(prediction_periods=2, region="the north")
+    tried.sweep(config, data, {"experiment": "shifts", "values": {"shift": [0, 3]}}, plan=PLAN)
+    told = cli("experiments", "show", "shifts").out
+    trained = cli(*shlex.split(told.split("promote it:\n")[1].splitlines()[0])[1:], "--json")
+    assert 0 == trained.code, trained.err
+    best, used = ranking("shifts").best, get_run(open_resources().database, trained.json["run_id"]).config
+    assert best is not None and best.run.config is not None and used is not None
+    assert best.run.config.digest == used.digest
 
 
 @pytest.mark.parametrize(
