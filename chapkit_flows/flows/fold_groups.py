@@ -33,7 +33,7 @@ def begin_folds(store: Store, groups: Sequence[Sequence[FoldOrder]], strategy: S
     """Submit the folds of some configs to the task runner, without waiting for their forecasts.
 
     What is done already costs no task. Where a model is trained once, or gone on with, all configs are trained at the
-    same time, and each fold follows as soon as its model is there.
+    same time, and their folds from an origin follow as soon as all have been trained up to it.
     """
     check = None if is_here() else partial(check_kept, store)
     begun: list[Folds] = [Fan(forecast_fold, lambda order: find_forecast(store, order), check) for _ in groups]

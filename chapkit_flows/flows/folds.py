@@ -43,7 +43,7 @@ from chapkit_flows.refs import ArtifactRef, ConfigRef, canonical_json, digest_of
 from chapkit_flows.resources import open_artifacts
 from chapkit_flows.settings import ChapkitFlowsSettings
 
-_REMEDY = "Give workers the settings of the flow: PREFECT_INTEGRATIONS_CHAPKIT_FLOWS_STORAGE_URL."
+REMEDY = "Give workers the settings of the flow: PREFECT_INTEGRATIONS_CHAPKIT_FLOWS_STORAGE_URL."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,7 +206,7 @@ def check_kept(store: Store, done: FoldForecast) -> FoldForecast | EvaluationErr
         return done
     return EvaluationError(
         f"The forecast is not in the store of the flow, {store.url}: the worker that did the fold uses another. "
-        f"{_REMEDY}"
+        f"{REMEDY}"
     )
 
 
@@ -392,7 +392,7 @@ def read_dataset(store: Store, digest: str, media_type: str, numeric: tuple[str,
     except ObjectMissing as error:
         raise ObjectMissing(
             "The data of this fold is not where the flow has put it: the worker that did it uses the store "
-            f"{store.url}. {_REMEDY}"
+            f"{store.url}. {REMEDY}"
         ) from error
     panel, findings = check_panel(frame, role="data", required=(), target=None)
     if panel is None:

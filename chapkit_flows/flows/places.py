@@ -24,7 +24,16 @@ from chapkit_flows.errors import ChapkitFlowsError, InvalidModel, PlacesFailed
 from chapkit_flows.flows import steps
 from chapkit_flows.flows.backtest import artifact_of
 from chapkit_flows.flows.fan_out import fan_out
-from chapkit_flows.flows.folds import find_done, identify, keep_done, open_model, read_dataset, read_polygons
+from chapkit_flows.flows.folds import (
+    REMEDY,
+    find_done,
+    find_saved,
+    identify,
+    keep_done,
+    open_model,
+    read_dataset,
+    read_polygons,
+)
 from chapkit_flows.flows.progress import showing_progress
 from chapkit_flows.flows.runners import is_here
 from chapkit_flows.flows.session import RunSession
@@ -42,6 +51,7 @@ from chapkit_flows.settings import ChapkitFlowsSettings
 _CHUNKS_PER_WORKER = 4
 _CHUNKS_ON_A_CLUSTER = 32
 _THREADS = 8
+_ELSEWHERE = "The model is not in the store of the flow: the worker that trained it uses another."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,24 +189,32 @@ def _keep(store: Store, model: ModelContract, names: Mapping[str, str], fit: Pla
 
 def _fit_all(session: RunSession, config: ModelConfig, data: Panel) -> _Outcome:
     store, names = session.resources.store, _names(session, config, data)
-    with ThreadPoolExecutor(_THREADS) as pool:
-        found = dict(zip(names, pool.map(lambda name: find_done(store, name), names.values()), strict=True))
-    outcome = _Outcome(trained={place: known[0] for place, known in found.items() if known is not None})
-    outcome.reused = len(outcome.trained)
-    orders = _orders(session, config, {place: name for place, name in names.items() if found[place] is None})
+    found = _find_trained(store, names)
+    outcome = _Outcome(trained=dict(found), reused=len(found))
+    orders = _orders(session, config, {place: name for place, name in names.items() if place not in found})
     done: list[list[TrainedPlace] | ChapkitFlowsError] = fan_out(fit_chunk, orders, lambda _: None)
     for order, fitted in zip(orders, done, strict=True):
         if isinstance(fitted, ChapkitFlowsError):
             # A process that was killed has trained for some of them before.
-            kept = {place: known[0] for place, name in order.names.items() if (known := find_done(store, name))}
+            kept = _find_trained(store, order.names)
             outcome.trained |= kept
             outcome.failed |= {place: str(fitted) for place in order.names if place not in kept}
             continue
-        outcome.trained |= {one.place: one.saved for one in fitted if one.saved is not None}
-        outcome.failed |= {one.place: one.reason for one in fitted if one.reason}
+        trained = {one.place: one.saved for one in fitted if one.saved is not None}
+        # Another process may have a store of its own, and the model of all places would name bytes that are not here.
+        kept = trained if is_here() else _find_trained(store, {place: names[place] for place in trained})
+        outcome.trained |= kept
+        outcome.failed |= {one.place: one.reason or f"{_ELSEWHERE} {REMEDY}" for one in fitted if one.place not in kept}
         outcome.left += [one.left for one in fitted if one.left is not None]
     outcome.failed = dict(sorted(outcome.failed.items()))
     return outcome
+
+
+def _find_trained(store: Store, names: Mapping[str, str]) -> dict[str, Saved]:
+    """Of some places, each with the name of its piece of work, the models that are in the store."""
+    with ThreadPoolExecutor(_THREADS) as pool:
+        found = zip(names, pool.map(lambda name: find_saved(store, name), names.values()), strict=True)
+        return {place: saved for place, saved in found if saved is not None}
 
 
 def _orders(session: RunSession, config: ModelConfig, names: Mapping[str, str]) -> list[ChunkOrder]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -233,6 +234,25 @@ def test_place_that_kills_its_process(
         train(model.config(), str(training))
     assert [places[7]] == list(failure.value.reasons)
     assert "killed" in failure.value.reasons[places[7]]
+
+
+def test_worker_with_another_store(
+    tmp_path: Path, tables: dict[str, Path], calls: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a worker has put into a store of its own, which has the data too, is told, and is no part of a model."""
+    file = tmp_path / "astray.py"
+    elsewhere = f"import multiprocessing\nif multiprocessing.parent_process():\n    os.environ['{SETTINGS}STORAGE_URL']"
+    astray = f"{elsewhere} = {str(tmp_path / 'elsewhere')!r}\n"
+    file.write_text(MODELS.with_name("places.py").read_text().replace("PlacedConfig", "AstrayConfig") + astray)
+    model: Any = load_model(f"{file}:placed_function")
+    with monkeypatch.context() as patch:
+        patch.setenv(f"{SETTINGS}STORAGE_URL", str(tmp_path / "elsewhere"))
+        patch.setenv(f"{SETTINGS}HOME", str(tmp_path / "other"))
+        model.train(model.config(shift=1.0), str(tables["training"]))
+    train = model.train.with_options(task_runner=model.task_runner("processes", workers=1))
+    with pytest.raises(PlacesFailed, match=rf"No model for {PLACES} of {PLACES} places(?s:.*)STORAGE_URL") as failure:
+        train(model.config(), str(tables["training"]))
+    assert PLACES == len(failure.value.reasons)
 
 
 @pytest.mark.parametrize("kind", ["placed_function", "placed_shell"])
