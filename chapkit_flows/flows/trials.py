@@ -170,9 +170,7 @@ async def run_trials(conditions: Conditions, candidates: Sequence[Candidate]) ->
     return attempts
 
 
-def _find_done(
-    store: Store, past: Sequence[tuple[Trial, RunFact]], asked: Collection[str]
-) -> dict[str, RunFact]:
+def _find_done(store: Store, past: Sequence[tuple[Trial, RunFact]], asked: Collection[str]) -> dict[str, RunFact]:
     """Of the trials that are asked for those that need not be done again, by identity."""
     done = {}
     for trial, run in past:

@@ -112,7 +112,7 @@ def test_a_file_that_other_processes_cannot_import(tmp_path: Path, monkeypatch: 
     model: Any = load_model(f"{file}:tried")
     flow = model.backtest.with_options(task_runner=model.task_runner("processes", workers=1))
     data = write_tables(tmp_path / "tables")["training"]
-    with pytest.raises(BacktestFailed, match="homely.py cannot be imported: AssertionError: only at home"):
+    with pytest.raises(BacktestFailed, match=r"homely\.py cannot be imported: AssertionError: only at home"):
         flow(model.config(), str(data), plan={"periods": 2, "splits": 2, "pictures": False, "baselines": []})
 
 

@@ -130,7 +130,7 @@ def test_nothing_is_tried_twice(tried: Model, data: str, calls: Path) -> None:
 
 
 def test_a_config_has_one_row(tried: Model, data: str, calls: Path) -> None:
-    """A config that was tried again with other baselines is ranked once, by its last run; nothing is called left out."""
+    """A config that was tried again with other baselines is ranked once, by its last run, and none is left out."""
     search = {"experiment": "once", "values": {"shift": [0, 1]}}
     tried.sweep(tried.config(), data, search, plan=PLAN)
     tried.sweep(tried.config(), data, search, plan=PLAN | {"baselines": ["persistence"]})

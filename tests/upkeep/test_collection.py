@@ -195,7 +195,7 @@ def test_stores_again_what_was_collected(world: World) -> None:
 
 @pytest.mark.parametrize("folder", ["folds", "places"])
 def test_forgets_work_whose_result_is_gone(folder: str, world: World) -> None:
-    """The note of a fold, or a place, goes with what it names; one whose forecast or model lives, or is young, stays."""
+    """The note of a fold, or a place, goes with what it names; one of what lives, or that is young, stays."""
     kept = world.train(b"table", a=b"1").output("model").digest
     orphan = world.put(b"the forecast of a fold").digest
     for name, digest in (("kept", kept), ("gone", orphan), ("lost", f"sha256:{'0' * 64}")):
