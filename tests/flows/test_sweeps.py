@@ -242,7 +242,7 @@ def test_twins_that_fail_count_as_two(tried: Model, data: str, calls: Path) -> N
 
 def test_no_secret_is_told(data: str, calls: Path, home: Path) -> None:
     """What a validator of the config repeats of a secret is in no row, no manifest and no error."""
-    model = load_model(f"{TRIED}:guarded")
+    model = load_model(f"{MODELS.with_name('guarded.py')}:guarded")
     assert isinstance(model, Model)
     found = model.sweep(model.config(), data, {"experiment": "guarded", "values": {"shift": [0, 9]}}, plan=PLAN)
     assert {"done": 1, "reused": 0, "failed": 1} == found.trials

@@ -3,8 +3,6 @@
 import os
 from pathlib import Path
 
-from pydantic import SecretStr, ValidationInfo, field_validator, model_validator
-
 from chapkit_flows import FunctionalModelRunner, Model, ModelConfig
 
 KEYS = ["time_period", "location"]
@@ -14,26 +12,6 @@ class TriedConfig(ModelConfig):
     """Settings of the tried model."""
 
     shift: float = 0.0
-
-
-class GuardedConfig(ModelConfig):
-    """Settings with a secret that validators repeat."""
-
-    token: SecretStr = SecretStr("hush-hush-1234")
-    shift: float = 0.0
-
-    @field_validator("shift")
-    @classmethod
-    def above(cls, value: float, info: ValidationInfo) -> float:
-        if value < 0:
-            raise ValueError(f"{info.data['token'].get_secret_value()} allows no shift below 0")
-        return value
-
-    @model_validator(mode="after")
-    def below(self):
-        if self.shift > 5:
-            raise ValueError(f"{self.token.get_secret_value()} allows no shift above 5")
-        return self
 
 
 def note(word, data):
@@ -69,12 +47,6 @@ tried = Model(
 plain = Model(
     name="plain",
     config=TriedConfig,
-    runner=FunctionalModelRunner(on_train, on_predict),
-    required_covariates=["rainfall"],
-)
-guarded = Model(
-    name="guarded",
-    config=GuardedConfig,
     runner=FunctionalModelRunner(on_train, on_predict),
     required_covariates=["rainfall"],
 )
