@@ -1,4 +1,4 @@
-"""Run all benchmarks against one local Prefect server: python bench/run.py [flows|data|store|lineage|upkeep|scores ...]
+"""Run all benchmarks against one local Prefect server: python bench/run.py [flows|data|store|lineage|backtest ...]
 
 A part of one is named after a colon: `store:PART`, `lineage:graph`; `make bench PARTS="lineage:search store"`.
 """
@@ -19,7 +19,19 @@ from contextlib import contextmanager
 from pathlib import Path
 
 BENCH = Path(__file__).parent
-ALL = ("flows", "cold_start", "data", "store", "lineage", "upkeep", "scores", "writers", "blocks", "promotion")
+ALL = (
+    "flows",
+    "cold_start",
+    "data",
+    "store",
+    "lineage",
+    "upkeep",
+    "scores",
+    "writers",
+    "blocks",
+    "promotion",
+    "backtest",
+)
 
 
 @contextmanager

@@ -84,12 +84,14 @@ def _keep(resources: Resources, model: str) -> None:
     """
     there = set(resources.store.manifest_names(REGISTRY))
     versions = {version.number: version for version in registry.scan_versions(resources.database, model)}
-    documents: dict[str, dict[str, Any]] = {
-        version.id: {"version": version.to_dict(), "assignment": None} for version in versions.values()
-    }
+    documents: dict[str, dict[str, Any]] = {}
+    # To make a document costs more than to find that it is there, and nearly all are.
+    for version in versions.values():
+        if f"{REGISTRY}/{version.id}" not in there:
+            documents[version.id] = {"version": version.to_dict(), "assignment": None}
     for change in registry.assignments(resources.database, model):
-        target = versions.get(change.number) if change.number is not None else None
-        documents[change.id] = {"version": target and target.to_dict(), "assignment": change.to_dict()}
+        if f"{REGISTRY}/{change.id}" not in there:
+            target = versions.get(change.number) if change.number is not None else None
+            documents[change.id] = {"version": target and target.to_dict(), "assignment": change.to_dict()}
     for key, document in documents.items():
-        if f"{REGISTRY}/{key}" not in there:
-            resources.store.write_manifest(f"{REGISTRY}/{key}", document)
+        resources.store.write_manifest(f"{REGISTRY}/{key}", document)

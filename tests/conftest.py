@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from mariadb_server import find_mariadbd, mariadb_server
@@ -45,6 +46,10 @@ os.environ |= {
     "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "3",
     "PREFECT_CLI_PROMPT": "false",
     "PREFECT_INTEGRATIONS_CHAPKIT_FLOWS_HOME": str(PREFECT_HOME / "chapkit-flows"),
+    # Ray would keep a token of its own making in the user's home, and look there on each machine for one.
+    "RAY_AUTH_MODE": "token",
+    "RAY_AUTH_TOKEN": uuid4().hex + uuid4().hex,
+    "RAY_USAGE_STATS_ENABLED": "0",
 }
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 

@@ -10,8 +10,9 @@ A gate is written as a list of rules, each with one key that names its kind:
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
+from functools import cache, partial
 from typing import Any, Literal, TypeAlias, get_args
 
 import pandas as pd
@@ -187,10 +188,12 @@ def judge(
         metrics: The table of metrics.
     """
     findings, evidence = [], []
+    # Most gates compare one metric in several ways.
+    pair = cache(partial(paired_rows, candidate, champion)) if champion is not None else None
     for rule in gate.rules:
         metric = metric_named(rule.metric, metrics)
         kind = next(name for name, each in _kinds().items() if isinstance(rule, each))
-        judged = _judge(rule, candidate, champion, metric, seed)
+        judged = _judge(rule, candidate, champion, metric, seed=seed, pair=pair)
         found = Diagnostic.info if judged.holds else Diagnostic.error
         findings.append(found(f"gate_{kind}", judged.message, f"scores.{metric.name}"))
         parameters = {key: value for key, value in asdict(rule).items() if value not in (math.inf, -math.inf)}
@@ -198,17 +201,25 @@ def judge(
     return Verdict(passed=all(each["holds"] for each in evidence), findings=tuple(findings), evidence=tuple(evidence))
 
 
-def _judge(rule: Rule, candidate: pd.DataFrame, champion: pd.DataFrame | None, metric: Metric, seed: int) -> _Judgement:
+def _judge(
+    rule: Rule,
+    candidate: pd.DataFrame,
+    champion: pd.DataFrame | None,
+    metric: Metric,
+    *,
+    seed: int,
+    pair: Callable[[str], tuple[pd.DataFrame, int]] | None,
+) -> _Judgement:
     if metric.name not in candidate.columns:
         return _Judgement(holds=False, message=f"The candidate was not scored by {metric.name}.", numbers={"n": 0})
     if isinstance(rule, Within):
         return _judge_within(rule, candidate, metric)
-    if champion is None:
+    if champion is None or pair is None:
         message = f"There is no champion to compare {metric.name} with."
         return _Judgement(holds=True, message=message, numbers={"champion": None})
     if metric.name not in champion.columns:
         return _Judgement(holds=False, message=f"The champion was not scored by {metric.name}.", numbers={"n_pairs": 0})
-    pairs, unpaired = paired_rows(candidate, champion, metric.name)
+    pairs, unpaired = pair(metric.name)
     counts = {"n_pairs": len(pairs), "n_unpaired": unpaired}
     if pairs.empty:
         message = f"Candidate and champion have no scored row of {metric.name} in common: score both on the same folds."

@@ -20,13 +20,23 @@ from chapkit_flows.data.panels import Panel
 from chapkit_flows.data.periods import season_of
 from chapkit_flows.errors import BacktestFailed, ChapkitFlowsError, EvaluationError, ValidationFailed
 from chapkit_flows.evaluation.covariates import FutureCovariates
+from chapkit_flows.evaluation.metrics import METRICS
 from chapkit_flows.evaluation.scores import learn_yardstick, score_split, summarise
 from chapkit_flows.evaluation.splits import Split, SplitPlan, Strategy, Window, check_truth, rolling_origins
 from chapkit_flows.flows import steps
 from chapkit_flows.flows.check import errors_first, has_errors, resolve_horizon
 from chapkit_flows.flows.evaluations import publish_backtest
 from chapkit_flows.flows.fold_groups import begin_folds
-from chapkit_flows.flows.folds import FoldForecast, FoldOrder, FoldSources, identify
+from chapkit_flows.flows.folds import (
+    FoldForecast,
+    FoldOrder,
+    FoldSources,
+    digest_of_rows,
+    find_saved,
+    identify,
+    once,
+    work_name,
+)
 from chapkit_flows.flows.pictures import draw_pictures, read_shown
 from chapkit_flows.flows.results import BacktestResult
 from chapkit_flows.flows.runners import is_here
@@ -243,9 +253,8 @@ async def score_folds(
     session.metrics["model_seconds"] = sum(one.seconds for one in done)
     await asyncio.to_thread(_keep, session, table, done, failures)
     log = get_run_logger()
-    log.info(
-        "Scored %d folds, %d of them done before: CRPS %.4g", len(scores), counts[1], means.get("crps", float("nan"))
-    )
+    scored = len(splits) - len(failures)
+    log.info("Scored %d folds, %d of them done before: CRPS %.4g", scored, counts[1], means.get("crps", float("nan")))
     for origin, reason in failures.items():
         log.error("The fold from %s failed: %s", origin, reason)
 
@@ -272,19 +281,36 @@ def _failures(splits: Sequence[Split], forecasts: Sequence[FoldForecast | Chapki
 def score_all(
     session: RunSession, data: Panel, forecasts: Sequence[FoldForecast | ChapkitFlowsError]
 ) -> tuple[list[pd.DataFrame], dict[str, str]]:
-    """The scores of the folds that can be scored, and by origin why others cannot."""
+    """The scores of the folds that can be scored, and by origin why others cannot.
+
+    Of folds that have all been scored together before there is one table, from the store.
+    """
     scores, failures = [], {}
-    target = session.model.target
+    store, target = session.resources.store, session.model.target
+    name = _name_of_scores(session, data, forecasts)
+    known = find_saved(store, name)
+    if known is not None:
+        return [load(store, artifact_of(known, "metrics"), allow_pickle=False)], {}
     for one in forecasts:
         if isinstance(one, ChapkitFlowsError):
             continue
         yardstick = learn_yardstick(one.split.training(data.frame), target=target, season_of=season_of)
         try:
-            predictions = load(session.resources.store, artifact_of(one.saved, "prediction"), allow_pickle=False)
+            predictions = load(store, artifact_of(one.saved, "prediction"), allow_pickle=False)
             scores.append(score_split(predictions, data.frame, target=target, split=one.split, yardstick=yardstick))
         except EvaluationError as error:
             failures[one.split.origin] = str(error)
+    if scores and not failures:
+        once(store, name, lambda: (save(store, pd.concat(scores, ignore_index=True)), 0.0))
     return scores, failures
+
+
+def _name_of_scores(session: RunSession, data: Panel, forecasts: Sequence[FoldForecast | ChapkitFlowsError]) -> str:
+    done = [(one.key, one.saved.digest) for one in forecasts if isinstance(one, FoldForecast)]
+    metrics = [metric.name for metric in METRICS]
+    truth = digest_of_rows(data.frame)
+    content = {"folds": done, "metrics": metrics, "target": session.model.target, "truth": truth}
+    return work_name("scores of folds", content)
 
 
 def _keep(

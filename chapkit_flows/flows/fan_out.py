@@ -23,14 +23,20 @@ class Fan(Generic[Order, Done]):
     that an order which kills its process takes no other with it.
     """
 
-    def __init__(self, task: Task[[Order], Done], find: Callable[[Order], Done | None]) -> None:
+    def __init__(
+        self,
+        task: Task[[Order], Done],
+        find: Callable[[Order], Done | None],
+        check: Callable[[Done], Done | ChapkitFlowsError] | None = None,
+    ) -> None:
         """Nothing is ordered yet.
 
         Args:
             task: Does one order.
             find: What was done before, which costs no task.
+            check: Looks at what a task returned.
         """
-        self._task, self._find = task, find
+        self._task, self._find, self._check = task, find, check
         self._orders: list[Order | ChapkitFlowsError] = []
         self._begun: list[Any] = []
 
@@ -47,7 +53,8 @@ class Fan(Generic[Order, Done]):
             lost = [place for place, one in enumerate(done) if isinstance(one, WorkerLost) and one.with_others]
             for places in [[place] for place in lost] if one_by_one else [lost] if lost else []:
                 _again(self._task, self._orders, done, places)
-        return done
+        check = self._check
+        return done if check is None else [one if isinstance(one, ChapkitFlowsError) else check(one) for one in done]
 
 
 def fan_out(

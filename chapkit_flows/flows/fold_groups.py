@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TypeAlias
 
 from chapkit_flows.artifacts.codecs import Saved
@@ -11,7 +12,16 @@ from chapkit_flows.artifacts.store import Store
 from chapkit_flows.errors import ChapkitFlowsError
 from chapkit_flows.evaluation.splits import Strategy
 from chapkit_flows.flows.fan_out import Fan, fan_out
-from chapkit_flows.flows.folds import FoldForecast, FoldOrder, find_fit, find_forecast, fit_for_folds, forecast_fold
+from chapkit_flows.flows.folds import (
+    FoldForecast,
+    FoldOrder,
+    check_kept,
+    find_fit,
+    find_forecast,
+    fit_for_folds,
+    forecast_fold,
+)
+from chapkit_flows.flows.runners import is_here
 
 Folds: TypeAlias = Fan[FoldOrder, FoldForecast]
 """The folds of one config, on their way."""
@@ -25,7 +35,8 @@ def begin_folds(store: Store, groups: Sequence[Sequence[FoldOrder]], strategy: S
     What is done already costs no task. Where a model is trained once, or gone on with, all configs are trained at the
     same time, and each fold follows as soon as its model is there.
     """
-    begun: list[Folds] = [Fan(forecast_fold, lambda order: find_forecast(store, order)) for _ in groups]
+    check = None if is_here() else partial(check_kept, store)
+    begun: list[Folds] = [Fan(forecast_fold, lambda order: find_forecast(store, order), check) for _ in groups]
     if strategy == "refit":
         for folds, orders in zip(begun, groups, strict=True):
             for order in orders:

@@ -16,6 +16,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
+from chapkit_flows import __version__
 from chapkit_flows.artifacts.codecs import Saved, load, save
 from chapkit_flows.artifacts.manifests import FOLDS
 from chapkit_flows.artifacts.store import Store
@@ -28,7 +29,7 @@ from chapkit_flows.data.geo import read_geo
 from chapkit_flows.data.panels import check_panel
 from chapkit_flows.data.periods import season_of
 from chapkit_flows.data.tables import read_table
-from chapkit_flows.errors import DigestMismatch, ObjectMissing, ValidationFailed
+from chapkit_flows.errors import DigestMismatch, EvaluationError, ObjectMissing, ValidationFailed
 from chapkit_flows.evaluation.covariates import FutureCovariates, future_covariates
 from chapkit_flows.evaluation.splits import Split
 from chapkit_flows.evaluation.vintages import complete_known
@@ -41,6 +42,8 @@ from chapkit_flows.models.runner import Geo
 from chapkit_flows.refs import ArtifactRef, ConfigRef, canonical_json, digest_of, new_id
 from chapkit_flows.resources import open_artifacts
 from chapkit_flows.settings import ChapkitFlowsSettings
+
+_REMEDY = "Give workers the settings of the flow: PREFECT_INTEGRATIONS_CHAPKIT_FLOWS_STORAGE_URL."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,11 +122,13 @@ class FoldForecast:
     """A fold that is done.
 
     Attributes:
+        key: The name of the order.
         reused: Whether an earlier backtest did it.
         seconds: What the model's own code took.
     """
 
     split: Split
+    key: str
     saved: Saved
     reused: bool
     seconds: float
@@ -154,8 +159,9 @@ def do_fold(store: Store, order: FoldOrder) -> FoldForecast:
     Raises:
         ChapkitFlowsError: The model failed, or gave no forecast that can be scored.
     """
-    saved, seconds, reused = once(store, f"{FOLDS}/{order.key('forecast')}", lambda: _forecast(store, order))
-    return FoldForecast(split=order.split, saved=saved, reused=reused, seconds=seconds)
+    key = order.key("forecast")
+    saved, seconds, reused = once(store, f"{FOLDS}/{key}", lambda: _forecast(store, order))
+    return FoldForecast(split=order.split, key=key, saved=saved, reused=reused, seconds=seconds)
 
 
 def identify(model: ModelContract, config: ModelConfig) -> dict[str, Any]:
@@ -187,14 +193,26 @@ def fit_for_folds(order: FoldOrder) -> Saved:
 
 def find_forecast(store: Store, order: FoldOrder) -> FoldForecast | None:
     """The forecast of a fold that was done before; None if it must be done."""
-    known = find_done(store, f"{FOLDS}/{order.key('forecast')}")
-    return None if known is None else FoldForecast(split=order.split, saved=known[0], reused=True, seconds=known[1])
+    key = order.key("forecast")
+    known = find_done(store, f"{FOLDS}/{key}")
+    if known is None:
+        return None
+    return FoldForecast(split=order.split, key=key, saved=known[0], reused=True, seconds=known[1])
+
+
+def check_kept(store: Store, done: FoldForecast) -> FoldForecast | EvaluationError:
+    """The same; an error if the process that did the fold has kept the forecast elsewhere."""
+    if _is_stored(store, done.saved):
+        return done
+    return EvaluationError(
+        f"The forecast is not in the store of the flow, {store.url}: the worker that did the fold uses another. "
+        f"{_REMEDY}"
+    )
 
 
 def find_fit(store: Store, order: FoldOrder) -> Saved | None:
     """The model that was trained before as an order says; None if it must be trained."""
-    known = find_done(store, f"{FOLDS}/{order.key('fit')}")
-    return None if known is None else known[0]
+    return find_saved(store, f"{FOLDS}/{order.key('fit')}")
 
 
 def find_done(store: Store, name: str) -> tuple[Saved, float] | None:
@@ -222,6 +240,23 @@ def keep_done(store: Store, name: str, saved: Saved, seconds: float) -> None:
     store.write_manifest(name, {"saved": asdict(saved), "seconds": seconds})
 
 
+def work_name(what: str, content: Mapping[str, Any]) -> str:
+    """The name of a piece of work that follows from a content alone, and from how this version does it."""
+    named = {"what": what, "version": __version__, **content}
+    return f"{FOLDS}/{digest_of(canonical_json(named)).removeprefix('sha256:')}"
+
+
+def digest_of_rows(frame: pd.DataFrame) -> str:
+    """Of the values of a table: the truth may be that of other data than a run was given."""
+    return digest_of(pd.util.hash_pandas_object(frame, index=False).to_numpy().tobytes())
+
+
+def find_saved(store: Store, name: str) -> Saved | None:
+    """What a piece of work has left; None if it must be done."""
+    known = find_done(store, name)
+    return None if known is None else known[0]
+
+
 def _is_stored(store: Store, saved: Saved) -> bool:
     if saved.media_type == TREE:
         if not store.renew(saved.digest):
@@ -231,7 +266,11 @@ def _is_stored(store: Store, saved: Saved) -> bool:
 
 
 def _forecast(store: Store, order: FoldOrder) -> tuple[Saved, float]:
-    model, config = open_model(order.model, order.config)
+    return asyncio.run(_forecast_here(store, order))
+
+
+async def _forecast_here(store: Store, order: FoldOrder) -> tuple[Saved, float]:
+    model, config = await _open(order.model, order.config)
     frame, geo = _read_inputs(store, order, model.covariates(config), model.target)
     historic, ahead = _cut(order, frame, model.covariates(config))
     future, findings = check_panel(ahead, role="future", required=(), target=None)
@@ -239,17 +278,15 @@ def _forecast(store: Store, order: FoldOrder) -> tuple[Saved, float]:
         raise ValidationFailed(findings)
     with TemporaryDirectory(prefix="chapkit-flows-") as folder:
         began = time.perf_counter()
-        trained = _trained(store, order, (model, config), historic, Path(folder))
-        returned = asyncio.run(
-            call_model(
-                model.runner,
-                "on_predict",
-                lambda runner: runner.on_predict(config, trained, historic, future.frame.copy(deep=False), geo),
-                Mask(config),
-            )
+        trained = await _trained(store, order, (model, config), historic, Path(folder))
+        returned = await call_model(
+            model.runner,
+            "on_predict",
+            lambda runner: runner.on_predict(config, trained, historic, future.frame.copy(deep=False), geo),
+            Mask(config),
         )
         seconds = time.perf_counter() - began
-        return save(store, read_predictions(returned, future)), seconds
+        return save(store, read_predictions(returned, future), codec="parquet"), seconds
 
 
 def _cut(order: FoldOrder, frame: pd.DataFrame, covariates: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -263,16 +300,21 @@ def _cut(order: FoldOrder, frame: pd.DataFrame, covariates: Sequence[str]) -> tu
 
 
 def _fit(store: Store, order: FoldOrder) -> tuple[Saved, float]:
-    model, config = open_model(order.model, order.config)
+    return asyncio.run(_fit_here(store, order))
+
+
+async def _fit_here(store: Store, order: FoldOrder) -> tuple[Saved, float]:
+    model, config = await _open(order.model, order.config)
     frame, _ = _read_inputs(store, order, model.covariates(config), model.target)
     historic = _cut(order, frame, model.covariates(config))[0] if order.is_vintage else order.split.training(frame)
     with TemporaryDirectory(prefix="chapkit-flows-") as folder:
         began = time.perf_counter()
-        trained = _trained(store, order, (model, config), historic, Path(folder), is_update=order.trained is not None)
+        is_update = order.trained is not None
+        trained = await _trained(store, order, (model, config), historic, Path(folder), is_update=is_update)
         return save(store, trained, namespace=model.definition.namespace), time.perf_counter() - began
 
 
-def _trained(
+async def _trained(
     store: Store,
     order: FoldOrder,
     pair: tuple[ModelContract, ModelConfig],
@@ -286,8 +328,8 @@ def _trained(
     rows = historic[historic["time_period"].isin(order.learn)].reset_index(drop=True)
     _, geo = _read_inputs(store, order, model.covariates(config), model.target)
     if order.trained is None:
-        return asyncio.run(
-            call_model(model.runner, "on_train", lambda runner: runner.on_train(config, rows, geo), Mask(config))
+        return await call_model(
+            model.runner, "on_train", lambda runner: runner.on_train(config, rows, geo), Mask(config)
         )
     known = load(
         store,
@@ -299,8 +341,8 @@ def _trained(
     )
     if not is_update:
         return known
-    return asyncio.run(
-        call_model(model.runner, "on_update", lambda runner: runner.on_update(config, known, rows, geo), Mask(config))
+    return await call_model(
+        model.runner, "on_update", lambda runner: runner.on_update(config, known, rows, geo), Mask(config)
     )
 
 
@@ -310,8 +352,12 @@ def _artifact_of(saved: Saved) -> ArtifactRef:
 
 def open_model(given: ModelContract | str, config: ModelConfig | ConfigRef) -> tuple[ModelContract, ModelConfig]:
     """The model, and its config with the values that its references lead to: they are nowhere but in this process."""
+    return asyncio.run(_open(given, config))
+
+
+async def _open(given: ModelContract | str, config: ModelConfig | ConfigRef) -> tuple[ModelContract, ModelConfig]:
     model = load_model(given) if isinstance(given, str) else given
-    return model, asyncio.run(_config_of(model, config))
+    return model, await _config_of(model, config)
 
 
 async def _config_of(model: ModelContract, config: ModelConfig | ConfigRef) -> ModelConfig:
@@ -335,9 +381,19 @@ def _read_inputs(
 # Folds that are done in one process read the same table: it is parsed once, and no fold may change it.
 @lru_cache(maxsize=2)
 def read_dataset(store: Store, digest: str, media_type: str, numeric: tuple[str, ...]) -> pd.DataFrame:
-    """A dataset from the store, checked as it was when it came."""
-    with store.open(digest) as file:
-        frame = read_table(file, media_type=media_type, numeric=numeric, name="data")
+    """A dataset from the store, checked as it was when it came.
+
+    Raises:
+        ObjectMissing: The flow has put it into another store.
+    """
+    try:
+        with store.open(digest) as file:
+            frame = read_table(file, media_type=media_type, numeric=numeric, name="data")
+    except ObjectMissing as error:
+        raise ObjectMissing(
+            "The data of this fold is not where the flow has put it: the worker that did it uses the store "
+            f"{store.url}. {_REMEDY}"
+        ) from error
     panel, findings = check_panel(frame, role="data", required=(), target=None)
     if panel is None:
         raise ValidationFailed(findings)

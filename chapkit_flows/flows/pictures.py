@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from chapkit_flows.artifacts.codecs import load
+from chapkit_flows.artifacts.codecs import Saved, load
 from chapkit_flows.artifacts.store import Store
 from chapkit_flows.artifacts.trees import list_tree
 from chapkit_flows.data.panels import Panel
@@ -26,6 +26,7 @@ from chapkit_flows.evaluation.score_charts import (
     map_spec,
 )
 from chapkit_flows.flows import steps
+from chapkit_flows.flows.folds import digest_of_rows, find_saved, once, work_name
 from chapkit_flows.flows.session import RunSession
 from chapkit_flows.lineage.facts import RunFact
 from chapkit_flows.models.runner import Geo
@@ -38,6 +39,11 @@ PICTURES: Mapping[str, str] = {
 }
 """What each picture shows, by the role that it has in the run."""
 
+_SHOWN: Mapping[str, tuple[str, ...]] = {
+    "plot_forecasts": ("forecasts",),
+    "plot_scores": ("scores", "baseline_scores"),
+    "plot_map": ("scores", "geo"),
+}
 _SCALE = 1.5
 
 
@@ -89,15 +95,32 @@ def _draw_all(session: RunSession, data: Panel, polygons: Geo | None) -> None:
     made = {edge.role: edge.artifact for edge in session.outputs}
     scores = load(store, made["scores"], allow_pickle=False)
     table = load(store, made["baseline_scores"], allow_pickle=False) if "baseline_scores" in made else None
-    specs = {
-        "plot_forecasts": _fan(store, made["forecasts"], data, session.model.target),
-        "plot_scores": _scores_spec(session.model.name, scores, {} if table is None else split_by_model(table)),
-        "plot_map": None if polygons is None else _map(scores, polygons.model_dump(mode="json")),
+    specs: dict[str, Callable[[], Spec | None]] = {
+        "plot_forecasts": lambda: _fan(store, made["forecasts"], data, session.model.target),
+        "plot_scores": lambda: _scores_spec(session.model.name, scores, {} if table is None else split_by_model(table)),
+        "plot_map": lambda: None if polygons is None else _map(scores, polygons.model_dump(mode="json")),
     }
-    for role, spec in specs.items():
-        if spec is not None:
-            picture = render_png(spec, scale=_SCALE)
-            session.produced(role, _store_picture(store, role, picture))
+    digests = {edge.role: edge.artifact.digest for edge in (*session.inputs, *session.outputs)}
+    truth = digest_of_rows(data.frame)
+    for role, make in specs.items():
+        shown = {other: digests.get(other) for other in _SHOWN[role]}
+        shown |= {"model": session.model.name, "target": session.model.target, "scale": str(_SCALE)}
+        shown["truth"] = truth
+        picture = _draw_once(store, work_name(role, shown), make)
+        if picture is not None:
+            session.produced(role, _artifact_of_picture(role, picture))
+
+
+def _draw_once(store: Store, name: str, make: Callable[[], Spec | None]) -> Saved | None:
+    """A picture of what was drawn before is taken from the store: drawing takes a second or two."""
+    if (known := find_saved(store, name)) is not None:
+        return known
+    spec = make()
+    if spec is None:
+        return None
+    stored = store.put(BytesIO(render_png(spec, scale=_SCALE)))
+    saved = Saved(digest=stored.digest, size=stored.size, media_type="image/png", codec="")
+    return once(store, name, lambda: (saved, 0.0))[0]
 
 
 def _fan(store: Store, forecasts: ArtifactRef, data: Panel, target: str) -> Spec:
@@ -131,9 +154,8 @@ def _drawable(make: Callable[[], Spec]) -> list[Spec]:
         return []
 
 
-def _store_picture(store: Store, role: str, picture: bytes) -> ArtifactRef:
-    stored = store.put(BytesIO(picture))
+def _artifact_of_picture(role: str, picture: Saved) -> ArtifactRef:
     return ArtifactRef(
-        id=new_id(), kind="plot", digest=stored.digest, size=stored.size, media_type="image/png",
+        id=new_id(), kind="plot", digest=picture.digest, size=picture.size, media_type=picture.media_type,
         metadata={"name": f"{role.removeprefix('plot_')}.png"},
     )  # fmt: skip

@@ -44,6 +44,10 @@ def check_predictions(returned: object, future: Panel) -> pd.DataFrame:
     frame = _with_keys(returned)
     _check_rows(frame, future)
     ordered = future.frame[_KEYS].merge(frame[[*_KEYS, *columns]], on=_KEYS, how="left", sort=False)
+    if all(dtype.kind in "iuf" for dtype in ordered[columns].dtypes):
+        values = ordered[columns].to_numpy("float64")
+        if np.isfinite(values).all():
+            return pd.concat([ordered[_KEYS], pd.DataFrame(values, columns=columns)], axis=1)
     for column in columns:
         ordered[column] = _numbers(ordered, column)
     return ordered
@@ -99,6 +103,8 @@ def _check_rows(frame: pd.DataFrame, future: Panel) -> None:
             f"The predictions repeat {int(keys.duplicated().sum())} rows, such as {place} in {period}. {_REMEDY}"
         )
     wanted = pd.MultiIndex.from_frame(future.frame[_KEYS])
+    if keys.equals(wanted):
+        return
     for left, right, what in ((wanted, keys, "lack"), (keys, wanted, "have, beyond those of future,")):
         extra = left.difference(right)
         if len(extra):

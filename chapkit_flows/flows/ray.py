@@ -67,10 +67,12 @@ class HintedRayTaskRunner(RayTaskRunner):  # type: ignore[misc]  # prefect-ray h
         if self.address:
             _check_answer(self.address)
         try:
-            ray.init(self.address, **self.init_kwargs)
+            # Without a word it would join a cluster that somebody else has started on this machine.
+            ray.init(self.address or "local", **self.init_kwargs)
         except (OSError, RuntimeError, ValueError) as error:
             where = f"The Ray cluster at {self.address}" if self.address else "A Ray cluster on this machine"
-            raise InvalidSetting(f"{where} cannot be used: {error}") from error
+            token = " If it asks for a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN." if self.address else ""
+            raise InvalidSetting(f"{where} cannot be used: {error}.{token}") from error
         self._owns_ray = True
         if not any(_is_enough(node, self.options) for node in ray.nodes()):  # type: ignore[no-untyped-call]
             raise InvalidSetting(

@@ -12,6 +12,7 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from chapkit_flows.errors import BacktestFailed, ChapkitFlowsError, InvalidSetting, WorkerLost
 from chapkit_flows.flows.processes import ModelProcessPoolTaskRunner, make_process_runner
+from chapkit_flows.flows.threads import ModelThreadPoolTaskRunner
 from chapkit_flows.models.hints import ResourceHints
 from chapkit_flows.settings import ChapkitFlowsSettings, TaskRunnerKind
 
@@ -34,7 +35,7 @@ def make_task_runner(
     settings = settings or ChapkitFlowsSettings()
     at_once = hints.at_once(settings.task_runner_workers)
     if settings.task_runner == "threads":
-        return ThreadPoolTaskRunner(max_workers=at_once)
+        return ModelThreadPoolTaskRunner(max_workers=at_once)
     if settings.task_runner == "processes":
         return make_process_runner(entrypoint, workers=at_once)
     kind, address = settings.task_runner, settings.cluster_address

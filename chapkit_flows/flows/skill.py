@@ -22,11 +22,11 @@ from chapkit_flows.evaluation.metrics import METRICS
 from chapkit_flows.evaluation.scores import learn_yardstick, score_split
 from chapkit_flows.evaluation.splits import Split
 from chapkit_flows.flows import steps
-from chapkit_flows.flows.folds import FoldOrder, FoldSources, do_fold, identify, once
+from chapkit_flows.flows.folds import FoldOrder, FoldSources, do_fold, identify, once, work_name
 from chapkit_flows.flows.session import RunSession
 from chapkit_flows.models.contract import ModelContract
 from chapkit_flows.models.discovery import load_model
-from chapkit_flows.refs import ArtifactRef, canonical_json, digest_of, new_id
+from chapkit_flows.refs import ArtifactRef, new_id
 
 Baseline = Literal["persistence", "seasonal_naive", "climatology"]
 BASELINES: tuple[Baseline, ...] = get_args(Baseline)
@@ -125,7 +125,7 @@ def _score(
         for split in splits
     ]
     metrics = [metric.name for metric in METRICS]
-    content: dict[str, Any] = {"what": "scores", "metrics": metrics}
+    content: dict[str, Any] = {"metrics": metrics}
     if sources is not None:
         orders = [sources.of(order) for order in orders]
         content["truth"] = sources.truth
@@ -135,7 +135,7 @@ def _score(
         frames = [_score_fold(store, order, panel.frame, model.target) for order in orders]
         return save(store, pd.concat(frames, ignore_index=True)), 0.0
 
-    saved = once(store, digest_of(canonical_json(content)).removeprefix("sha256:"), work)[0]
+    saved = once(store, work_name("scores of a baseline", content), work)[0]
     scores: pd.DataFrame = load(store, _artifact(saved), allow_pickle=False)
     return scores
 
