@@ -20,13 +20,15 @@ from server_api import connect, eventually
 from chapkit_flows import load_model, open_resources
 from chapkit_flows.artifacts.store import open_store
 from chapkit_flows.flows import session
+from chapkit_flows.flows.config_history import record_config
 from chapkit_flows.flows.settle import record_end, settle
 from chapkit_flows.lineage.engine import Database, open_database
-from chapkit_flows.lineage.facts import Outcome, RunFact
+from chapkit_flows.lineage.facts import NewEntry, Outcome, RunFact
 from chapkit_flows.lineage.query import get_run
 from chapkit_flows.lineage.record import finish, start
 from chapkit_flows.refs import RunRef, new_id, now
 from chapkit_flows.resources import Resources
+from chapkit_flows.testing.facts import make_config
 from chapkit_flows.upkeep.annotations import add_note, remove_tags, set_tags
 from chapkit_flows.upkeep.bulk import tag
 
@@ -129,6 +131,9 @@ WORKS: dict[str, Callable[[Resources, RunFact], object]] = {
     "tag": lambda resources, run: set_tags(resources, run.id, {"a": "b"}, by="ana"),
     "untag": lambda resources, run: remove_tags(resources, run.id, ["a"], by="ana"),
     "note": lambda resources, run: add_note(resources, run.id, "x", by="ana"),
+    "config": lambda resources, run: record_config(
+        resources, make_config(), NewEntry(origin="apply", author="ana", created_at=now())
+    ),
     "bulk": lambda resources, run: list(tag(resources, [[run]], {"a": "b"}, by="ana")),
 }
 
@@ -158,7 +163,7 @@ def test_others_do_not_wait_for_a_silent_store(
             os.close(silent)
         doing.result()
     others.close()
-    assert [name for name in store.manifest_names() if run.id in name]
+    assert 2 == len(store.manifest_names())
 
 
 def _open_for_writing(fifo: Path) -> int:
