@@ -2,7 +2,8 @@
 
 A version is a trained model, a backtest tries what trained it. The backtest of a version is therefore the newest
 completed one of its model with the config version and the source of its training (commit, patch and file; installed
-packages may differ, and so may the data: rows are compared where origin, place and period are the same).
+packages may differ, and so may the data: rows are compared where origin, place and period are the same). Two backtests
+are compared only if their forecasts knew as much: the same of the weather ahead, and of revisions that came later.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from chapkit_flows.errors import GateFailed, RegistryError
 from chapkit_flows.evaluation.gates import Gate, Verdict, judge
 from chapkit_flows.lineage.assignments import Assignment, Decision, ModelVersion
 from chapkit_flows.lineage.facts import RunFact
-from chapkit_flows.lineage.query import latest_backtest, producer
+from chapkit_flows.lineage.query import latest_backtest, producer, what_is_known
 from chapkit_flows.lineage.registry import check_alias, find_version, holders
 from chapkit_flows.refs import Diagnostic
 from chapkit_flows.resources import Resources
@@ -81,35 +82,67 @@ def try_version(resources: Resources, version: ModelVersion, gate: Gate, *, alia
         RegistryError: There is no backtest of one of the two.
     """
     holder = holders(resources.database, version.model).get(check_alias(alias))
-    candidate = find_backtest(resources, version)
-    sources: dict[str, Any] = {"candidate": describe_backtest(version.name, candidate), "champion": None}
-    scores = None
-    if holder is not None and holder.number is not None:
+    if holder is None or holder.number is None:
+        candidate, beside, scores = find_backtest(resources, version), None, None
+    else:
         champion = find_version(resources.database, version.model, str(holder.number))
-        backtest = find_backtest(resources, champion)
-        sources["champion"] = describe_backtest(champion.name, backtest)
-        scores = read_scores(resources, backtest)
+        candidate, backtest = _find_alike(resources, version, champion)
+        beside, scores = describe_backtest(champion.name, backtest), read_scores(resources, backtest)
+    sources = {"candidate": describe_backtest(version.name, candidate), "champion": beside}
     verdict = judge(gate, read_scores(resources, candidate), scores)
     return Trial(verdict=verdict, expected=holder.number if holder else None, sources=sources)
 
 
-def find_backtest(resources: Resources, version: ModelVersion) -> RunFact:
-    """The backtest of what trained a version.
+def _find_alike(resources: Resources, version: ModelVersion, champion: ModelVersion) -> tuple[RunFact, RunFact]:
+    """The newest backtest of a version, or of the champion, with the newest of the other that knew as much.
 
     Raises:
         RegistryError: There is none.
     """
-    training = producer(resources.database, version.artifact_id)
-    found = None
-    if training is not None and training.config is not None and training.code is not None:
-        found = latest_backtest(resources.database, version.model, training.config.digest, training.code)
+    own, other = (find_backtest(resources, one) for one in (version, champion))
+    beside = _find(resources, champion, like=own)
+    if beside is not None:
+        return own, beside
+    before = _find(resources, version, like=other)
+    if before is not None:
+        return before, other
+    raise RegistryError(
+        f"No backtests of {version.name} and {champion.name} knew as much: the newest forecasts of {version.name} had "
+        f"{_describe_known(own)} and those of {champion.name} {_describe_known(other)}. Make one that is like the "
+        "other: chapkit-flows backtest has the options --covariates, --vintages, --delay and --truth-lag."
+    )
+
+
+def _describe_known(backtest: RunFact) -> str:
+    known = what_is_known(backtest.parameters)
+    vintages = known["vintages"]
+    days = "" if not vintages else f" with vintages ({', '.join(f'{key} {value}' for key, value in vintages.items())})"
+    return f"covariates {known['covariates']}{days}"
+
+
+def find_backtest(resources: Resources, version: ModelVersion, *, like: RunFact | None = None) -> RunFact:
+    """The backtest of what trained a version; with `like` one whose forecasts knew as much as those of that run.
+
+    Raises:
+        RegistryError: There is none.
+    """
+    found = _find(resources, version, like=like)
     if found is None:
+        training = producer(resources.database, version.artifact_id)
         where = training.entrypoint if training is not None and training.entrypoint else "MODEL"
+        such = "" if like is None else f" and {_describe_known(like)}"
         raise RegistryError(
             f"There is no completed backtest of {version.name}: none with the config version and the code of its "
-            f"training. Make one with: chapkit-flows backtest {where} --data URI"
+            f"training{such}. Make one with: chapkit-flows backtest {where} --data URI"
         )
     return found
+
+
+def _find(resources: Resources, version: ModelVersion, *, like: RunFact | None) -> RunFact | None:
+    training = producer(resources.database, version.artifact_id)
+    if training is None or training.config is None or training.code is None:
+        return None
+    return latest_backtest(resources.database, version.model, training.config.digest, training.code, like=like)
 
 
 def read_scores(resources: Resources, backtest: RunFact) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 Two versions are compared where both have forecast the same place and period from the same origin. Of a prediction that
 was scored several times the newest scoring counts; of several predictions of a version from one origin the newest.
+What a version says of periods that it was trained on is no forecast of its: it may have seen the truth.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from chapkit_flows.lineage.assignments import ModelVersion
 from chapkit_flows.lineage.deletions import find_deletion
 from chapkit_flows.lineage.engine import Database
 from chapkit_flows.lineage.facts import RunFact
-from chapkit_flows.lineage.query import consumers, list_runs
+from chapkit_flows.lineage.query import consumers, get_artifact, list_runs
 from chapkit_flows.lineage.registry import holders, scan_versions
 from chapkit_flows.promotion import Trial
 from chapkit_flows.resources import Resources
@@ -89,10 +90,13 @@ def read_standing(resources: Resources, model: str, *, alias: str, fresh: Mappin
     }
     tables: dict[int, list[pd.DataFrame]] = {}
     owners: dict[int, ModelVersion] = {}
+    learned: dict[int, str] = {}
     for prediction, rows in _newest_scores(resources, model, set(made), fresh):
         version = made[prediction]
-        owners[version.number] = version
-        tables.setdefault(version.number, []).append(rows.assign(prediction=prediction))
+        if version.number not in owners:
+            owners[version.number], learned[version.number] = version, _learned_until(database, version)
+        ahead = rows[rows["time_period"] > learned[version.number]]
+        tables.setdefault(version.number, []).append(ahead.assign(prediction=prediction))
     live = {number: LiveScores(version=owners[number], rows=_once(tables[number])) for number in sorted(owners)}
     known = {number: one for number, one in live.items() if one.rows[_METRIC].notna().any()}
     return Standing(model=model, alias=alias, expected=holder.number if holder else None, live=known)
@@ -115,6 +119,12 @@ def try_challengers(resources: Resources, standing: Standing, gate: Gate) -> lis
         verdict = judge(gate, one.rows, champion.rows)
         tried.append((one, Trial(verdict=verdict, expected=standing.expected, sources=sources)))
     return sorted(tried, key=lambda pair: -_skill(pair[0], champion))
+
+
+def _learned_until(database: Database, version: ModelVersion) -> str:
+    """The last period of the data that a version was trained on; empty, which is before all, if that is not known."""
+    profile = get_artifact(database, version.artifact_id).metadata.get("trained_on") or {}
+    return str(profile.get("last") or "")
 
 
 def _predictions(database: Database, artifact_id: str) -> Iterator[str]:

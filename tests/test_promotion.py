@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -49,8 +50,8 @@ def train(n_lags: int, commit: str = "5f3c2ab") -> ModelVersion:
     return registry.register(resources, run.output("model").id, by="ana")
 
 
-def backtest(n_lags: int, crps: float, commit: str = "5f3c2ab") -> RunFact:
-    """A backtest of a config that came to a mean CRPS."""
+def backtest(n_lags: int, crps: float, commit: str = "5f3c2ab", **given: Any) -> RunFact:
+    """A backtest of a config that came to a mean CRPS, started with some parameters."""
     resources = open_resources()
     saved = save(resources.store, make_scores(crps))
     scores = ArtifactRef(
@@ -65,7 +66,7 @@ def backtest(n_lags: int, crps: float, commit: str = "5f3c2ab") -> RunFact:
         make_training(), outputs=(Edge(role="scores", artifact=scores),), config=make_config(n_lags=n_lags),
         code=make_code(commit),
     )  # fmt: skip
-    return record_run(resources.database, outcome, flow="backtest")
+    return record_run(resources.database, outcome, flow="backtest", parameters=given)
 
 
 @pytest.fixture
@@ -118,6 +119,34 @@ def test_newest_backtest_of_the_same_config_and_code_counts() -> None:
     change = promote_through(open_resources(), version, read_gate(GATE), alias="champion", decision=DECISION)
     assert change.evidence is not None
     assert wanted.id == change.evidence["candidate"]["backtest"]
+
+
+@pytest.mark.parametrize(
+    "knew_more",
+    [{"covariates": "observed"}, {"covariates": "climatology", "vintages": None}],
+    ids=["observed covariates", "revised data"],
+)
+@pytest.mark.parametrize("again", ["candidate", "champion"])
+def test_forecasts_that_knew_as_much_are_compared(knew_more: dict[str, Any], again: str) -> None:
+    """Backtests on revised data or the weather as it came are not held against those that knew less, if newer ones."""
+    knew = {"covariates": "climatology", "vintages": {"delay_days": 0, "truth_lag_days": None}}
+    versions = [train(1), train(2)]
+    alike = [backtest(1, 10.0, **knew), backtest(2, 9.0, **knew)]
+    backtest(2 if again == "candidate" else 1, 1.0, **knew_more)
+    registry.promote(open_resources(), versions[0], alias="champion", expected=None, decision=DECISION)
+    change = promote_through(open_resources(), versions[1], read_gate(GATE), alias="champion", decision=DECISION)
+    assert change.evidence is not None
+    assert [one.id for one in alike] == [change.evidence[name]["backtest"] for name in ("champion", "candidate")]
+
+
+def test_forecasts_that_never_knew_as_much_are_not_compared() -> None:
+    """Where no backtests of both knew as much, the promotion is refused and says what to make."""
+    versions = [train(1), train(2)]
+    backtest(1, 10.0, covariates="climatology")
+    backtest(2, 1.0, covariates="observed")
+    registry.promote(open_resources(), versions[0], alias="champion", expected=None, decision=DECISION)
+    with pytest.raises(RegistryError, match=r"rain@2 had covariates observed and .* covariates climatology"):
+        promote_through(open_resources(), versions[1], read_gate(GATE), alias="champion", decision=DECISION)
 
 
 @pytest.mark.parametrize(

@@ -140,6 +140,17 @@ class Store:
             )
         self._format_found = True
 
+    def reach(self) -> None:
+        """Ask for something small, whatever is known already, so that nobody comes to hold a lock while it is silent.
+
+        A silent object store is given up after minutes only.
+
+        Raises:
+            StoreUnavailable: It cannot be read, or a newer version wrote it.
+        """
+        self._format_found = False
+        self.check()
+
     def probe(self) -> None:
         """Write a small document, read it back and remove it, to see that this can be done.
 

@@ -97,15 +97,18 @@ def _diff_lists(before: list[Any], after: list[Any], path: Path) -> Iterator[Dif
     old, new = list(map(_Key.of, before)), list(map(_Key.of, after))
     gone: list[int] = []
     come: list[int] = []
+    facing: set[int] = set()
     for tag, first, end, start, stop in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
         if tag != "equal":
             gone += range(first, end)
             come += range(start, stop)
+            facing |= set(range(first, end)) & set(range(start, stop))
     moved = _find_moved(old, new, gone, come)
     gone = [index for index in gone if index not in moved]
     come = [index for index in come if index not in moved.values()]
     # What stands between the same neighbours was changed, not replaced.
-    same = [index for index in gone if index in come and _are_alike(before[index], after[index])]
+    facing &= set(gone) & set(come)
+    same = [index for index in gone if index in facing and _are_alike(before[index], after[index])]
     for index in gone:
         if index in same:
             yield from _diff(before[index], after[index], (*path, index))

@@ -102,7 +102,7 @@ def season_of(canonical: str) -> int:
     """The season of a period: 1 to 12 for a month, 1 to 52 for an ISO week, 1 for a year.
 
     Week 53, which five years in six do not have, counts as week 52. A day has the season 1 to 52 of the seven days
-    that it is among, counted from 1 January (the last has eight or nine): of a single day of the year a place has one
+    that it is among, counted from 1 January (the last has eight): of a single day of the year a place has one
     value a year, too few for a mean.
     """
     match period_type_of(canonical):

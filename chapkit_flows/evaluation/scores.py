@@ -13,6 +13,7 @@ import pandas as pd
 from chapkit_flows.errors import EvaluationError, UnscorableForecast
 from chapkit_flows.evaluation.metrics import METRICS, Forecasts, Metric, Numbers
 from chapkit_flows.evaluation.splits import Split
+from chapkit_flows.refs import digest_of
 
 KEYS = ["origin", "location", "time_period"]
 """The columns that name a scored row: two models are compared where these are equal."""
@@ -236,3 +237,9 @@ def summarise(scores: pd.DataFrame, by: Sequence[str] = (), *, metrics: Sequence
     if not tables:
         raise EvaluationError("The scores have no column of a metric. Score forecasts with score_split first.")
     return pd.concat(tables, ignore_index=True)[[*by, "metric", "value", "n", "n_excluded"]]
+
+
+def fingerprint(rows: pd.DataFrame) -> str:
+    """Equal rows in the same order have an equal one; a few letters, as it may be kept for each of many tables."""
+    hashes = pd.util.hash_pandas_object(rows.reset_index(drop=True), index=False)
+    return digest_of(hashes.to_numpy().tobytes()).removeprefix("sha256:")[:16]

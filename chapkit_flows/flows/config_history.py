@@ -26,8 +26,9 @@ def record_config(resources: Resources, ref: ConfigRef, new: NewEntry) -> Config
 
     Raises:
         LineageError: The database cannot be written.
-        StoreUnavailable: The store cannot be written; nothing is recorded then.
+        StoreUnavailable: The store cannot be used; nothing is recorded then.
     """
+    resources.store.check()  # a silent one is found out here, not while others wait for the database
     keep = partial(write_entry, resources.store)
     return configs.record_config(resources.database, ref, new, keep=keep)[0]
 

@@ -164,7 +164,7 @@ async def _try_champion(
 
 def _recall_champion(session: RunSession, version: ModelVersion) -> _Champion:
     try:
-        backtest = find_backtest(session.resources, version)
+        backtest = find_backtest(session.resources, version, like=session.fact)
     except RegistryError as error:
         # Rules that compare then do not hold: the champion stays until it can be compared with.
         return _Champion(version=version, scores=pd.DataFrame(), sources={"version": version.name, "error": str(error)})

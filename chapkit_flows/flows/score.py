@@ -14,7 +14,7 @@ from prefect.logging import get_run_logger
 from chapkit_flows.artifacts.codecs import load, save
 from chapkit_flows.data.periods import season_of
 from chapkit_flows.errors import ArtifactError, ChapkitFlowsError, EvaluationError, UnscorableForecast, ValidationFailed
-from chapkit_flows.evaluation.scores import learn_yardstick, score_split, summarise
+from chapkit_flows.evaluation.scores import fingerprint, learn_yardstick, score_split, summarise
 from chapkit_flows.evaluation.splits import Split
 from chapkit_flows.flows import steps
 from chapkit_flows.flows.backtest import artifact_of, read_scores
@@ -37,7 +37,7 @@ from chapkit_flows.lineage.facts import RunFact
 from chapkit_flows.lineage.query import list_artifacts, producer
 from chapkit_flows.models.contract import ModelContract
 from chapkit_flows.models.worker import run_apart
-from chapkit_flows.refs import ArtifactRef, digest_of
+from chapkit_flows.refs import ArtifactRef
 from chapkit_flows.standing import FINGERPRINTS, last_scorings
 
 _COUNTS = ("scored", "unchanged", "waiting", "failed")
@@ -122,7 +122,7 @@ async def score_predictions(
         EvaluationError: The model has made no prediction.
     """
     done = await asyncio.to_thread(_score_all, session, truth, prediction)
-    prints = {key: _fingerprint(table) for key, table in done.tables.items()}
+    prints = {key: fingerprint(table) for key, table in done.tables.items()}
     before = await asyncio.to_thread(last_scorings, session.resources.database, session.model.name)
     new = [key for key in done.tables if prints[key] != before.get(key)]
     for key in new:
@@ -143,12 +143,6 @@ async def score_predictions(
     for key, reason in done.failed.items():
         log.error("The prediction %s cannot be scored: %s", key, reason)
     return done.tables
-
-
-def _fingerprint(rows: pd.DataFrame) -> str:
-    """Equal rows have an equal one; a few letters, as it is kept for each prediction."""
-    hashes = pd.util.hash_pandas_object(rows.reset_index(drop=True), index=False)
-    return digest_of(hashes.to_numpy().tobytes()).removeprefix("sha256:")[:16]
 
 
 def _means(table: pd.DataFrame) -> dict[str, float]:

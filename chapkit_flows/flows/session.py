@@ -177,13 +177,18 @@ class RunSession:
         )
         # The store may be what the run failed on: its row says so all the same.
         fails: AbstractContextManager[None] = nullcontext() if status == "completed" else suppress(StoreUnavailable)
+        is_there = False
 
         def keep(fact: RunFact) -> None:
             with fails:
-                self.resources.store.write_manifest(f"runs/{fact.id}", fact.to_dict())
+                if is_there:
+                    self.resources.store.write_manifest(f"runs/{fact.id}", fact.to_dict())
 
         with fails:
+            if status != "completed":
+                self.resources.store.reach()  # others must not wait for the database as long as this run for the store
             self._write_manifests(outcome)
+            is_there = True
         self.fact = self._finish(outcome, keep)
         return self.fact
 

@@ -155,7 +155,7 @@ def record_end(resources: Resources, run: RunFact, state: State[Any]) -> RunFact
     outcome = Outcome(status=_ENDS[state.type], error=said, finished_at=max(ended, run.started_at))
     log = get_logger("chapkit_flows")
     # Between the look at the database and the answer of the server it may have done its work, or failed at it.
-    keep = partial(_write_manifest, resources, log)
+    keep = partial(_write_manifest, resources, log) if _is_reached(resources, log, run) else None
     fact = finish(resources.database, run.id, outcome, keep=keep, only_running=True)
     if (fact.status, fact.finished_at) != (outcome.status, outcome.finished_at):
         return None
@@ -163,9 +163,23 @@ def record_end(resources: Resources, run: RunFact, state: State[Any]) -> RunFact
     return fact
 
 
+def _is_reached(resources: Resources, log: logging.Logger, run: RunFact) -> bool:
+    """Whether the store answers: nobody else must have to wait for the database until a silent one is given up."""
+    try:
+        resources.store.reach()
+    except StoreUnavailable as error:
+        _warn(log, run, error)
+        return False
+    return True
+
+
 def _write_manifest(resources: Resources, log: logging.Logger, run: RunFact) -> None:
     try:
         resources.store.write_manifest(f"runs/{run.id}", run.to_dict())
     except StoreUnavailable as error:
-        # The store may be what the run died of: its row says so all the same.
-        log.warning("The manifest of the run %s could not be written: %s", run.id, error)
+        _warn(log, run, error)
+
+
+def _warn(log: logging.Logger, run: RunFact, error: StoreUnavailable) -> None:
+    # The store may be what the run died of: its row says so all the same.
+    log.warning("The manifest of the run %s could not be written: %s", run.id, error)

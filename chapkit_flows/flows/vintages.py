@@ -25,6 +25,7 @@ from chapkit_flows.data.tables import read_table
 from chapkit_flows.data.vintages import VintageTable, check_vintages, known_at_column
 from chapkit_flows.errors import DataError, EvaluationError, ValidationFailed
 from chapkit_flows.evaluation.comparison import ModelComparison
+from chapkit_flows.evaluation.scores import fingerprint
 from chapkit_flows.evaluation.splits import Split, check_truth
 from chapkit_flows.evaluation.vintages import Known, describe_known, optimism_of
 from chapkit_flows.flows import steps
@@ -321,15 +322,16 @@ def _find_known(
         frames.append(frame)
         datasets.append(shelf.consume(VINTAGE, known[0] or shelf.keep(frame, f"known by {day}")))
     revised = loaded.dataset or shelf.consume("revised", shelf.keep(panel.frame, "known now"))
-    truth = {"data": revised.digest, "lag": plan.truth_lag_days}
+    truth = _truth(panel, splits, frames, _settled(series, splits, plan), target=target)
+    scored = {"data": revised.digest, "truth": fingerprint(truth.frame[[*_KEYS, target]])}
     return Vintages(
         known=tuple(
             describe_known(frame, panel.frame, split, target=target, known_by=day.isoformat())
             for frame, split, day in zip(frames, splits, days, strict=True)
         ),
-        sources=FoldSources(datasets=tuple(datasets), are_vintages=True, truth=truth),
-        revised=FoldSources(datasets=(revised,) * len(splits), are_vintages=False, truth=truth),
-        truth=_truth(panel, splits, frames, _settled(series, splits, plan), target=target),
+        sources=FoldSources(datasets=tuple(datasets), are_vintages=True, truth=scored),
+        revised=FoldSources(datasets=(revised,) * len(splits), are_vintages=False, truth=scored),
+        truth=truth,
     )
 
 

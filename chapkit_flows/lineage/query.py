@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -258,10 +258,19 @@ def last_metric(database: Database, model: str, name: str) -> float | None:
     return value
 
 
-def latest_backtest(database: Database, model: str, config_digest: str, code: CodeVersion) -> RunFact | None:
+def latest_backtest(
+    database: Database, model: str, config_digest: str, code: CodeVersion, *, like: RunFact | None = None
+) -> RunFact | None:
     """The newest completed run that scored forecasts of a config version made with some code; None if there is none.
 
     Installed packages are not compared: they differ from machine to machine.
+
+    Args:
+        database: To read.
+        model: Of which forecasts were scored.
+        config_digest: Of the config version.
+        code: With which they were made.
+        like: Only a run whose forecasts knew as much as those of this one.
     """
     scored = select(col(RunArtifactRow.run_id)).where(
         col(RunArtifactRow.run_id) == col(RunRow.id),
@@ -288,9 +297,24 @@ def latest_backtest(database: Database, model: str, config_digest: str, code: Co
             *source,
         )
     )
+    newest = query.order_by(col(RunRow.id).desc())
     with database.read() as session:
-        runs = load_runs(session, session.scalars(query.order_by(col(RunRow.id).desc()).limit(1)).all())
-        return runs[0] if runs else None
+        if like is None:
+            found = session.scalars(newest.limit(1)).first()
+        else:
+            wanted = what_is_known(like.parameters)
+            found = next((row for row in session.scalars(newest) if what_is_known(row.parameters) == wanted), None)
+        return None if found is None else load_runs(session, [found])[0]
+
+
+def what_is_known(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """What the forecasts of a backtest, or of a retraining with a gate, knew of the weather ahead and of revisions.
+
+    Args:
+        parameters: That the run was started with.
+    """
+    plan = (parameters.get("gate") or {}).get("plan") or parameters
+    return {"covariates": plan.get("covariates"), "vintages": parameters.get("vintages")}
 
 
 def latest_standing(database: Database, model: str) -> dict[str, Any] | None:

@@ -16,20 +16,31 @@ ANNOTATIONS = "annotations"
 
 def set_tags(resources: Resources, subject_id: str, tags: Mapping[str, str], *, by: str) -> dict[str, str]:
     """As `lineage.annotations.set_tags`, with a manifest."""
-    keep = partial(write_history, resources.store, check_id(subject_id))
+    keep = _keeper(resources.store, subject_id)
     return recorded.set_tags(resources.database, subject_id, tags, by=by, keep=keep)
 
 
 def remove_tags(resources: Resources, subject_id: str, keys: Iterable[str], *, by: str) -> dict[str, str]:
     """As `lineage.annotations.remove_tags`, with a manifest."""
-    keep = partial(write_history, resources.store, check_id(subject_id))
+    keep = _keeper(resources.store, subject_id)
     return recorded.remove_tags(resources.database, subject_id, keys, by=by, keep=keep)
 
 
 def add_note(resources: Resources, subject_id: str, text: str, *, by: str) -> Annotation:
     """As `lineage.annotations.add_note`, with a manifest."""
-    keep = partial(write_history, resources.store, check_id(subject_id))
+    keep = _keeper(resources.store, subject_id)
     return recorded.add_note(resources.database, subject_id, text, by=by, keep=keep)
+
+
+def _keeper(store: Store, subject_id: str) -> recorded.Keep:
+    """Writes the history; the store has answered just now, as others wait for the database while it is written.
+
+    Raises:
+        StoreUnavailable: The store cannot be used.
+    """
+    wanted = check_id(subject_id)
+    store.reach()
+    return partial(write_history, store, wanted)
 
 
 def write_history(store: Store, subject_id: str, said: Iterable[Annotation]) -> None:

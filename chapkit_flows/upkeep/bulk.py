@@ -161,6 +161,7 @@ def _tag_batch(resources: Resources, ids: Sequence[str], end: End, wanted: Mappi
             list(pool.map(lambda subject_id: write_history(resources.store, subject_id, said[subject_id]), changed))
         return len(changed)
 
+    resources.store.reach()  # others wait for the database while the histories are written
     return resources.database.transact(work)
 
 

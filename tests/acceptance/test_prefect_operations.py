@@ -342,13 +342,14 @@ def test_missing_forecast_is_notified(predicted: list[str], posts: tuple[str, li
 def test_run_killed_with_its_worker_is_crashed_on_both_sides(
     site: EventSite, bereft: dict[str, str], worker: None
 ) -> None:
-    """Three heartbeats after the last one the server calls the run crashed, and then lineage does; no hand is moved."""
+    """Three heartbeats after the last one the run is called crashed on the server and in lineage; no hand is moved."""
     doomed = bereft["doomed"]
     state = site.wait_for(doomed)
-    assert ("CRASHED", "No heartbeat.") == (state["type"], state["message"])
+    # By the automation, or by the next run of the model if that comes first.
+    assert ("CRASHED", "No heartbeat") == (state["type"], state["message"][:12])
     status = eventually(lambda: _status(site, doomed), lambda status: status != "running")
     assert "crashed" == status
-    assert "No heartbeat." in str(_run(site, doomed).error)
+    assert "No heartbeat" in str(_run(site, doomed).error)
 
 
 def test_run_whose_worker_was_killed_is_finished_by_a_retry(

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from chapkit_flows.configs.diff import describe, diff, markdown, patch
@@ -25,6 +25,7 @@ def text(value: Any) -> str:
 
 
 @settings(deadline=None)
+@example([False, False, 0], [0, None])  # at the same place, but not between the same neighbours
 @given(contents, contents)
 def test_differences_applied_give_the_other(before: Any, after: Any) -> None:
     """What differs, applied to the first content, gives the second."""

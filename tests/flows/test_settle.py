@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -13,16 +15,22 @@ import pytest
 from command_line import CommandLine, model, write_tables
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Crashed
-from server_api import connect
+from server_api import connect, eventually
 
 from chapkit_flows import load_model, open_resources
+from chapkit_flows.artifacts.store import open_store
 from chapkit_flows.flows import session
+from chapkit_flows.flows.config_history import record_config
 from chapkit_flows.flows.settle import record_end, settle
-from chapkit_flows.lineage.engine import Database
-from chapkit_flows.lineage.facts import Outcome, RunFact
+from chapkit_flows.lineage.engine import Database, open_database
+from chapkit_flows.lineage.facts import NewEntry, Outcome, RunFact
 from chapkit_flows.lineage.query import get_run
 from chapkit_flows.lineage.record import finish, start
 from chapkit_flows.refs import RunRef, new_id, now
+from chapkit_flows.resources import Resources
+from chapkit_flows.testing.facts import make_config
+from chapkit_flows.upkeep.annotations import add_note, remove_tags, set_tags
+from chapkit_flows.upkeep.bulk import tag
 
 Begin = Callable[[str | None], RunFact]
 
@@ -116,6 +124,54 @@ def test_next_run_of_the_model_settles_the_last(begin: Begin, tmp_path: Path) ->
     mean = load_model(model("mean"))
     mean.train(mean.config(), str(write_tables(tmp_path)["training"]))
     assert "crashed" == get_run(open_resources().database, run.id).status
+
+
+WORKS: dict[str, Callable[[Resources, RunFact], object]] = {
+    "settle": lambda resources, run: record_end(resources, run, Crashed()),
+    "tag": lambda resources, run: set_tags(resources, run.id, {"a": "b"}, by="ana"),
+    "untag": lambda resources, run: remove_tags(resources, run.id, ["a"], by="ana"),
+    "note": lambda resources, run: add_note(resources, run.id, "x", by="ana"),
+    "config": lambda resources, run: record_config(
+        resources, make_config(), NewEntry(origin="apply", author="ana", created_at=now())
+    ),
+    "bulk": lambda resources, run: list(tag(resources, [[run]], {"a": "b"}, by="ana")),
+}
+
+
+@pytest.mark.parametrize("work", WORKS.values(), ids=WORKS)
+def test_others_do_not_wait_for_a_silent_store(
+    begin: Begin, tmp_path: Path, work: Callable[[Resources, RunFact], object]
+) -> None:
+    """While a store does not answer whoever is about to write a manifest, others write to the database."""
+    run = begin("CRASHED")
+    database = open_resources().database
+    store = open_store(str(tmp_path / "store"))
+    store.write_manifest("x", {})
+    file = tmp_path / "store/format.json"
+    content = file.read_bytes()
+    file.unlink()
+    os.mkfifo(file)  # who reads it waits until somebody has written to it
+    others = open_database(f"{database.url}?timeout=1")
+    resources = Resources(store=open_store(str(tmp_path / "store")), database=database)
+    with ThreadPoolExecutor() as pool:
+        doing = pool.submit(work, resources, run)
+        silent = eventually(lambda: _open_for_writing(file), bool)
+        try:
+            start(others, RunRef(id=new_id(), flow="train", model="mean"))
+        finally:
+            os.write(silent, content)
+            os.close(silent)
+        doing.result()
+    others.close()
+    assert 2 == len(store.manifest_names())
+
+
+def _open_for_writing(fifo: Path) -> int:
+    """0 while nobody reads."""
+    try:
+        return os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError:
+        return 0
 
 
 def test_nothing_to_settle_asks_no_server(home: Path, cli: CommandLine) -> None:

@@ -138,6 +138,16 @@ def test_newest_forecast_of_an_origin_counts(tried: Model, tables: dict[str, Pat
     assert [("tried@1", 6), ("tried@2", 6)] == [(one["version"], one["rows"]) for one in told["versions"]]
 
 
+def test_what_a_version_has_learned_from_is_no_forecast(tried: Model, tables: dict[str, Path], truth: Path) -> None:
+    """A version that was trained on the truth, and then forecasts what it knows, neither stands nor takes over."""
+    trained = tried.train(tried.config(shift=0), str(truth))
+    registry.register(open_resources(), trained.artifact_id, by="ana")
+    tried.predict("tried@4", str(tables["historic"]), str(tables["future"]))
+    done = tried.score(str(truth), gate=gate(promote=True))
+    assert ["tried@1", "tried@2"] == [one["version"] for one in done.standing["versions"]]
+    assert "tried@2" == done.passed
+
+
 def test_scores_of_earlier_runs_count(tried: Model, tables: dict[str, Path], truth: Path) -> None:
     """The standing holds what earlier scorings have scored, each prediction by its newest scoring."""
     predictions = [run.output("prediction").id for run in list_runs(open_resources().database, flow="predict")]

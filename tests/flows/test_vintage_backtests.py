@@ -160,6 +160,21 @@ def test_baselines_know_no_more(seen: Model, tmp_path: Path) -> None:
     assert means[None] > 0
 
 
+def test_baselines_are_scored_anew_with_another_truth(seen: Model, tmp_path: Path) -> None:
+    """A correction of what was known at the lag, and of nothing else, gives baselines other scores."""
+    frame = reports(10, 40, 300)
+    corrected = frame.copy()
+    corrected.loc[(frame["time_period"] == "2019-12") & (frame["known_at"] == "2020-02-09"), "disease_cases"] = 9e6
+    plan, given = PLAN | {"baselines": ("persistence",)}, {"delay_days": 12, "truth_lag_days": 45}
+    found = []
+    for table in (frame, corrected):
+        data = write(table, tmp_path / "data.csv")
+        run = recorded(seen.backtest(seen.config(), data, plan=plan, vintages=given).run_id)
+        found.append([frame_of(run.output(role))["crps"].max() for role in ("scores", "baseline_scores")])
+    (_, before), (own, after) = found
+    assert before < 1e6 < min(own, after)
+
+
 def test_truth_at_a_lag(seen: Model, tmp_path: Path) -> None:
     """With a lag the truth of each period is its value of so many days after its end, for both kinds of scores."""
     data = write(reports(10, 40, 300), tmp_path / "data.csv")

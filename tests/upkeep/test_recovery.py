@@ -46,6 +46,9 @@ class Interrupted:
         self.store = store
         self.work: Callable[[], object] | None = work
 
+    def reach(self) -> None:
+        self.store.reach()
+
     def manifest_names(self, folder: str) -> list[str]:
         return self.store.manifest_names(folder)
 
