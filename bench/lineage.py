@@ -209,6 +209,7 @@ def measure_children(database: Database) -> None:
     runs = [make_row(number) for number in numbers]
     add(database, RunRow, runs)
     add(database, RunArtifactRow, [make_edge(run["id"], node["id"], "input") for run in runs])
+    settle(database)
     show_high("first page of 5000 children", milliseconds(lambda: query.consumers(database, node["id"]), 40), 20)
     first = partial(lineage, database, node["id"], up=False, depth=1, limit=50)
     show_high("  the same as a graph", milliseconds(first, 40), 20)

@@ -197,7 +197,10 @@ def consumers(database: Database, artifact_id: str, *, limit: int = 50, before: 
         ArtifactNotFound: There is none.
     """
     with database.read() as session:
-        query = page(_runs_at(session, artifact_id, "input"), col(RunRow.id), limit, before)
+        # The page is cut among the ids in the index, before any run is looked up: thousands may have read one dataset.
+        run_id = col(RunArtifactRow.run_id)
+        first = page(_runs_of(session, artifact_id, "input").distinct(), run_id, limit, before).subquery()
+        query = select(RunRow).join(first, col(RunRow.id) == first.c.run_id).order_by(col(RunRow.id).desc())
         return load_runs(session, session.scalars(query).all())
 
 
@@ -363,11 +366,15 @@ def _get_artifact(session: Session, artifact_id: str) -> ArtifactRow:
 
 def _runs_at(session: Session, artifact_id: str, direction: str) -> Select[tuple[RunRow]]:
     """The runs on one side of an artifact that exists."""
+    return select(RunRow).where(col(RunRow.id).in_(_runs_of(session, artifact_id, direction)))
+
+
+def _runs_of(session: Session, artifact_id: str, direction: str) -> Select[tuple[str]]:
+    """Their ids, one for each role."""
     artifact = _get_artifact(session, check_id(artifact_id))
-    edges = select(col(RunArtifactRow.run_id)).where(
+    return select(col(RunArtifactRow.run_id)).where(
         col(RunArtifactRow.artifact_id) == artifact.id, col(RunArtifactRow.direction) == direction
     )
-    return select(RunRow).where(col(RunRow.id).in_(edges))
 
 
 def is_kept() -> ColumnElement[bool]:
