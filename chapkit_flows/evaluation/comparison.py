@@ -196,7 +196,7 @@ def significance(pairs: pd.DataFrame, metric: Metric, *, unit: Unit = "fold", se
     differences = difference.groupby(by).mean().sort_index().to_numpy(dtype="float64")
     overlap = int(pairs.groupby(["location", "time_period"])["origin"].nunique().max()) if unit == "fold" else 1
     test = diebold_mariano(differences, overlap)
-    if len(differences) < 2:
+    if len(differences) < max(2, overlap + 1):  # blocks as long as all of it would always give the same mean
         return Significance(diebold_mariano=test, bootstrap=test, low=None, high=None, n_units=len(differences))
     means = bootstrap_means(differences, overlap, seed=seed)
     low, high = np.quantile(means, [0.025, 0.975])

@@ -186,6 +186,14 @@ def test_one_fold_has_skill_without_a_p_value() -> None:
     assert "one fold or place only" in row.note
 
 
+def test_folds_that_all_overlap_have_no_interval() -> None:
+    """Where every fold overlaps with every other there is no test, and no interval without a width."""
+    worse = BASE[:2] + np.arange(6.0).reshape(2, 3)
+    row = compare({"base": _scores(BASE[:2], ahead=3), "rain": _scores(worse, ahead=3)}, reference="base").rows[0]
+    assert (None, None, None, None) == (row.p_value, row.bootstrap_p_value, row.low, row.high)
+    assert "2 folds of which 2 overlap" in row.note
+
+
 def test_perfect_reference_has_no_skill() -> None:
     """Against a reference without error no skill is defined."""
     row = compare({"base": _scores(BASE * 0), "rain": _scores(BASE)}, reference="base").rows[0]
