@@ -129,7 +129,6 @@ def sftp_server(folder: Path) -> Iterator[SftpSite]:
 
     async def stop() -> None:
         listener.close()
-        await listener.wait_closed()
         serving = asyncio.all_tasks() - {asyncio.current_task()}
         for task in serving:
             task.cancel()
